@@ -1,0 +1,1 @@
+//! Ids, units, limits, clock and random ports.

@@ -1,0 +1,1 @@
+//! The chariotd binary: flags, configuration, wiring, admin HTTP.

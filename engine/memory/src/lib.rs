@@ -1,0 +1,1 @@
+//! Granules, extents, leases, quarantine: the daemon's side of the arena.

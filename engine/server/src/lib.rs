@@ -1,0 +1,1 @@
+//! Sessions, connections, dispatch, one handler per opcode, reply.

@@ -1,0 +1,1 @@
+//! The runtime of one shard: executor, data ring, bell, mailboxes, watchdog.

@@ -1,0 +1,1 @@
+//! Entries, eviction and expiry as pure state machines.

@@ -1,0 +1,1 @@
+//! chariot-bench: the load tool.

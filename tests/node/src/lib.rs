@@ -1,0 +1,1 @@
+//! Black-box tests of one node through the SDK.

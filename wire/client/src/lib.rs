@@ -1,0 +1,1 @@
+//! The Rust SDK: synchronous and async faces, local and remote.

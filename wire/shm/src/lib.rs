@@ -1,0 +1,1 @@
+//! Shared-memory layouts and both sides of their protocols.
