@@ -5,4 +5,5 @@
 //! validation), [`seam`] (what a node takes and gives), then `run.rs` (a start, step by step).
 #![forbid(unsafe_code)]
 
-pub mod seam;
+/// What a node takes and gives; the server defines it.
+pub use chariot_server::seam;
