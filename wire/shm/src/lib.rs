@@ -1,1 +1,3 @@
 //! Shared-memory layouts and both sides of their protocols.
+
+pub mod index;
