@@ -7,5 +7,7 @@
 
 pub mod credentials;
 pub mod resolve;
-pub mod seam;
 pub mod settings;
+
+/// What a node takes and gives; the server defines it.
+pub use chariot_server::seam;

@@ -17,8 +17,7 @@ use crate::seam::{
 };
 use crate::settings::document::InForce;
 use crate::settings::value::{
-    format_list, parse_address, parse_cores, parse_ids, parse_number,
-    parse_spin, parse_switch,
+    format_list, parse_address, parse_cores, parse_ids, parse_number, parse_spin, parse_switch,
 };
 use crate::settings::{Given, RawSettings, Refusal, SETTINGS, SettingsError, Source, find};
 
@@ -297,7 +296,9 @@ fn resolve_memory(
     let format = |bytes: &u64| format_bytes(*bytes);
     let memory = reader.required(
         "memory",
-        |text| within(text, MEMORY_MIN, MEMORY_MAX).map(|bytes| bytes / GRANULE_BYTES * GRANULE_BYTES),
+        |text| {
+            within(text, MEMORY_MIN, MEMORY_MAX).map(|bytes| bytes / GRANULE_BYTES * GRANULE_BYTES)
+        },
         format,
     )?;
     if memory / GRANULE_BYTES < shard_count as u64 {
