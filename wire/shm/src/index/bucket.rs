@@ -5,9 +5,9 @@
 //! w4 records 1, 2 | w5 records 3, 4 | w6 records 5, 6 | w7 records 7, 8
 //! ```
 //!
-//! The sequence of a chain's first line is odd while entries move inside the chain; overflow lines use only their
-//! link. Stores into slots are releases: whoever sees a slot cleared or reused also sees what was published before
-//! (the table word of a split, the sequence of a rewrite).
+//! The sequence of a chain's first line is odd while entries move inside the chain; overflow lines
+//! use only their link. Stores into slots are releases: whoever sees a slot cleared or reused also
+//! sees what was published before (the table word of a split, the sequence of a rewrite).
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -138,10 +138,12 @@ impl Bucket<'_> {
         }
     }
 
-    /// Empties an overflow bucket that nothing leads to any more and chains it to the next free one.
+    /// Empties an overflow bucket that nothing leads to any more and chains it to the next free
+    /// one.
     ///
-    /// The chain of free buckets runs through the last record id, not through the link: a late reader finds neither
-    /// a tag nor a link here, ends its probe and sees that the sequence has changed.
+    /// The chain of free buckets runs through the last record id, not through the link: a late
+    /// reader finds neither a tag nor a link here, ends its probe and sees that the sequence has
+    /// changed.
     pub(crate) fn free(self, next_free: u32) {
         for slot in 0..SLOTS {
             if self.record(slot) != 0 {

@@ -2,9 +2,9 @@
 //!
 //! (W. Litwin, "Linear hashing: a new tool for file and table addressing", VLDB 1980.)
 //!
-//! A split (1) copies the entries that move into the new bucket, which nothing leads to yet, (2) publishes the new
-//! table word, (3) rewrites the old chain without them. A reader that still probes the old bucket finds the entry
-//! before (3), or sees the changed table word after it.
+//! A split (1) copies the entries that move into the new bucket, which nothing leads to yet, (2)
+//! publishes the new table word, (3) rewrites the old chain without them. A reader that still
+//! probes the old bucket finds the entry before (3), or sees the changed table word after it.
 
 use super::bucket::{Bucket, Slot};
 use super::layout::{LOAD, SLOTS, bucket_of};

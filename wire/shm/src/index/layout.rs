@@ -26,8 +26,9 @@ pub(crate) const WORDS_PER_LINE: usize = 8;
 pub(crate) const LINE_BYTES: u64 = 64;
 /// Slots in a bucket: what fits into a line beside the sequence and the link.
 pub(crate) const SLOTS: usize = 9;
-/// Records per bucket at which the next bucket is split. Five keep the bytes per object below 14 just after growth
-/// while one lookup in twelve at most walks into an overflow bucket (Poisson, at the worst point of a round).
+/// Records per bucket at which the next bucket is split. Five keep the bytes per object below 14
+/// just after growth while one lookup in twelve at most walks into an overflow bucket (Poisson, at
+/// the worst point of a round).
 pub(crate) const LOAD: u32 = 5;
 /// Owners in the lease table. Owner 0 is this node alone and always valid.
 pub const OWNER_COUNT: usize = if cfg!(loom) { 4 } else { 1024 };
@@ -128,7 +129,8 @@ impl Geometry {
         assert!(options.initial_buckets.is_power_of_two());
         assert!(options.initial_buckets <= 1 << 24);
         let buckets = (options.max_records / LOAD + 1).max(options.initial_buckets);
-        // As many overflow buckets as buckets: a keyed hash uses a tenth of them, and unused ones cost no memory.
+        // As many overflow buckets as buckets: a keyed hash uses a tenth of them, and unused ones
+        // cost no memory.
         Self {
             buckets,
             overflow: buckets.max(4),
@@ -229,7 +231,8 @@ pub(crate) fn tag_of(lo: u64) -> u16 {
 
 /// The bucket of a key when there are `count` buckets: linear hashing over the low bits of `hi`.
 ///
-/// `count` is `2^level + split`; buckets below `split` have been split already and use one bit more.
+/// `count` is `2^level + split`; buckets below `split` have been split already and use one bit
+/// more.
 #[inline]
 pub(crate) fn bucket_of(hi: u64, count: u32) -> u32 {
     debug_assert!(count >= 1);

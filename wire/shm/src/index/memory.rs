@@ -1,8 +1,8 @@
 //! The lines of an index: shared memory, private memory, or (under loom) modelled atomics.
 //!
-//! All access goes through 64-bit atomics in 64-byte lines, so that the same code runs over a mapping that another
-//! process writes and over a model checker's memory. A reader's mapping may be read-only: nothing here stores on
-//! behalf of a reader.
+//! All access goes through 64-bit atomics in 64-byte lines, so that the same code runs over a
+//! mapping that another process writes and over a model checker's memory. A reader's mapping may be
+//! read-only: nothing here stores on behalf of a reader.
 
 use std::fmt;
 use std::io;
@@ -18,6 +18,8 @@ use std::sync::atomic::AtomicU64;
 use loom::sync::atomic::AtomicU64;
 
 use super::layout::{IndexOptions, LINE_BYTES, WORDS_PER_LINE};
+#[cfg(not(loom))]
+use crate::{Mapping, Memfd};
 
 /// One cache line of eight words.
 #[repr(C, align(64))]
@@ -87,6 +89,17 @@ unsafe impl Sync for Lines {}
 
 #[cfg(not(loom))]
 impl Lines {
+    /// The lines of a mapping; trailing bytes that fill no line are not used.
+    pub(crate) fn of_mapping(mapping: Mapping) -> Self {
+        let base = mapping.base().cast();
+        let count = mapping.len() / LINE_BYTES as usize;
+        Self {
+            base,
+            count,
+            _storage: Arc::new(Storage::Mapped(mapping)),
+        }
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.count
     }
@@ -95,10 +108,12 @@ impl Lines {
     #[inline]
     pub(crate) fn line(&self, index: usize) -> &Line {
         assert!(index < self.count);
-        // SAFETY: `index` was just compared with the count, and `count` lines lie inside the storage.
+        // SAFETY: `index` was just compared with the count, and `count` lines lie inside the
+        // storage.
         let line = unsafe { self.base.add(index) };
-        // SAFETY: the line is mapped while `self._storage` lives, aligned (the base is page-aligned), and consists of
-        // atomics, so that stores by other threads and processes are no data race.
+        // SAFETY: the line is mapped while `self._storage` lives, aligned (the base is
+        // page-aligned), and consists of atomics, so that stores by other threads and processes are
+        // no data race.
         unsafe { line.as_ref() }
     }
 
@@ -152,6 +167,7 @@ fn prefetch(place: *const u8) {
 #[derive(Debug)]
 enum Storage {
     Private(#[expect(dead_code, reason = "held for its Drop")] Private),
+    Mapped(#[expect(dead_code, reason = "held for its Drop")] Mapping),
 }
 
 /// Zeroed private memory, populated on first touch.
@@ -173,7 +189,8 @@ unsafe impl Sync for Private {}
 #[cfg(not(loom))]
 impl Private {
     fn new(size: usize) -> io::Result<Self> {
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing
+        // that exists.
         let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -210,7 +227,8 @@ pub struct IndexMemory {
 }
 
 impl IndexMemory {
-    /// Private memory for models, unit tests and shards without clients; sparse like the shared one.
+    /// Private memory for models, unit tests and shards without clients; sparse like the shared
+    /// one.
     ///
     /// # Errors
     /// [`IndexMemoryError::Map`]: the address space is exhausted.
@@ -229,6 +247,21 @@ impl IndexMemory {
                 count,
                 _storage: storage,
             },
+        })
+    }
+
+    /// Shared memory: a fresh memory file of at least [`IndexOptions::memory_size_bytes`]. The
+    /// caller keeps the file and passes read-only descriptors of it to clients.
+    ///
+    /// # Errors
+    /// [`IndexMemoryError::Map`]: the kernel refused the mapping.
+    #[cfg(not(loom))]
+    pub fn shared(memfd: &Memfd) -> Result<Self, IndexMemoryError> {
+        let len = usize::try_from(memfd.size())
+            .map_err(|_| IndexMemoryError::Map(io::ErrorKind::OutOfMemory.into()))?;
+        let mapping = Mapping::read_write(memfd.fd(), 0, len).map_err(IndexMemoryError::Map)?;
+        Ok(Self {
+            lines: Lines::of_mapping(mapping),
         })
     }
 

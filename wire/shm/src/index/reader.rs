@@ -9,10 +9,13 @@
 //! read the bytes                       reuse the extent if no pin names it
 //! ```
 //!
-//! Either the re-check sees the raised generation or the scan sees the pin. The memory is written by the daemon
-//! only; whatever it holds, a reader stays inside its mapping and inside bounded time.
+//! Either the re-check sees the raised generation or the scan sees the pin. The memory is written
+//! by the daemon only; whatever it holds, a reader stays inside its mapping and inside bounded
+//! time.
 //!
 //! Neighbours: `session` holds the pin slots, `record` and `bucket` the lines read here.
+
+use std::sync::atomic::Ordering::Acquire;
 
 use super::bucket::Bucket;
 use super::layout::{Geometry, IndexOptions, RecordState, bucket_of, tag_of};
@@ -21,7 +24,8 @@ use super::record::{RecordId, RecordRead, RecordWords};
 use super::steps::{Step, fence, kept, spin};
 use super::table::Table;
 use super::writer::IndexWriter;
-use std::sync::atomic::Ordering::Acquire;
+#[cfg(not(loom))]
+use crate::Mapping;
 
 /// Times a probe is repeated because the table moved under it.
 const FIND_TRIES: u32 = if cfg!(loom) { 3 } else { 64 };
@@ -111,6 +115,16 @@ impl IndexReader {
         Self::over(writer.lines())
     }
 
+    /// A reader over a (read-only) mapping of the whole index memory.
+    ///
+    /// # Errors
+    /// [`IndexMemoryError::NotAnIndex`]: another layout version, or a mapping too small for what
+    /// the header says.
+    #[cfg(not(loom))]
+    pub fn new(mapping: Mapping) -> Result<Self, IndexMemoryError> {
+        Self::over(Lines::of_mapping(mapping))
+    }
+
     fn over(lines: Lines) -> Result<Self, IndexMemoryError> {
         let (geometry, options) =
             Geometry::load_identity(&lines).ok_or(IndexMemoryError::NotAnIndex)?;
@@ -138,10 +152,11 @@ impl IndexReader {
         Lookup::Unsettled
     }
 
-    /// Whether the candidate still holds at `now_ms` (coarse monotonic): generation, expiry, owner's lease.
+    /// Whether the candidate still holds at `now_ms` (coarse monotonic): generation, expiry,
+    /// owner's lease.
     ///
-    /// The caller has stored the pin and executed a `SeqCst` fence before the call, else the answer means nothing for
-    /// the bytes. The daemon's life word is the caller's affair.
+    /// The caller has stored the pin and executed a `SeqCst` fence before the call, else the answer
+    /// means nothing for the bytes. The daemon's life word is the caller's affair.
     #[inline]
     pub fn recheck(&self, candidate: &Candidate, now_ms: u64) -> bool {
         let Some(record) = self.table.record(candidate.record.get()) else {
@@ -167,7 +182,8 @@ impl IndexReader {
         }
     }
 
-    /// Asks the processor to fetch the key's record (as far as the first bucket tells); second pass of a batch.
+    /// Asks the processor to fetch the key's record (as far as the first bucket tells); second pass
+    /// of a batch.
     #[inline]
     pub fn prefetch_record(&self, hi: u64, lo: u64) {
         let count = self.table.word().buckets();

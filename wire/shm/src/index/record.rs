@@ -6,9 +6,10 @@
 //! w5 expiry ms (48), spare (16) | w6 crc (32), lease generation (32) | w7 version
 //! ```
 //!
-//! A generation lock in the manner of a sequence lock (H. Boehm, "Can seqlocks get along with programming language
-//! memory models?", 2012): the writer makes w0 odd, fences (release), stores the words, makes w0 even (release); a
-//! reader loads w0 (acquire), the words, fences (acquire), and compares w0. Only one thread ever writes.
+//! A generation lock in the manner of a sequence lock (H. Boehm, "Can seqlocks get along with
+//! programming language memory models?", 2012): the writer makes w0 odd, fences (release), stores
+//! the words, makes w0 even (release); a reader loads w0 (acquire), the words, fences (acquire),
+//! and compares w0. Only one thread ever writes.
 //!
 //! Neighbours: `bucket` leads here, `reader` and `writer` use it.
 
@@ -142,8 +143,9 @@ pub(crate) struct Record<'a>(pub(crate) &'a Line);
 impl Record<'_> {
     /// Reads the record if it belongs to the key; for readers beside the writer.
     ///
-    /// A hash that differs needs no check of the generation: while a key is present its record's hash words do not
-    /// change, so a difference means that this record is not (or no longer, or not yet) the key's.
+    /// A hash that differs needs no check of the generation: while a key is present its record's
+    /// hash words do not change, so a difference means that this record is not (or no longer, or
+    /// not yet) the key's.
     #[inline]
     pub(crate) fn read_if(self, hi: u64, lo: u64) -> RecordRead {
         for _ in 0..READ_TRIES {

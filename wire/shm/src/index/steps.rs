@@ -1,4 +1,5 @@
-//! The fences and re-checks that the protocol stands on, by name, so that a model can leave one out.
+//! The fences and re-checks that the protocol stands on, by name, so that a model can leave one
+//! out.
 //!
 //! Outside the models every step is kept, at no cost.
 
@@ -69,7 +70,8 @@ pub(crate) fn spin() {
 
 #[cfg(loom)]
 std::thread_local! {
-    /// The step that the model at hand leaves out. All threads of a model run on one thread of the system.
+    /// The step that the model at hand leaves out. All threads of a model run on one thread of the
+    /// system.
     pub(crate) static LEFT_OUT: std::cell::Cell<Option<Step>> = const { std::cell::Cell::new(None) };
 }
 

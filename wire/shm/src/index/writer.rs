@@ -1,7 +1,8 @@
 //! The shard's side of the index: insert, update, remove, each visible to readers at once.
 //!
-//! Lives on: the owner shard. One writer per memory. Chains are packed: only the last bucket of a chain that has
-//! overflow buckets may have empty slots, so that one removal moves at most one entry.
+//! Lives on: the owner shard. One writer per memory. Chains are packed: only the last bucket of a
+//! chain that has overflow buckets may have empty slots, so that one removal moves at most one
+//! entry.
 //!
 //! Neighbours: `grow` splits buckets, `reader` is the other side.
 
@@ -14,7 +15,8 @@ use super::memory::{IndexMemory, IndexMemoryError, Lines};
 use super::record::{Record, RecordId, RecordWords};
 use super::table::{Table, TableWord};
 
-/// The index holds as many records as it was made for, or its overflow buckets are used up; evict, then try again.
+/// The index holds as many records as it was made for, or its overflow buckets are used up; evict,
+/// then try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the index is full")]
 pub struct IndexFull;
@@ -58,7 +60,8 @@ impl IndexWriter {
     /// Makes an empty index in `memory`, which is all zero.
     ///
     /// # Errors
-    /// [`IndexMemoryError::TooSmall`]: `memory` has fewer bytes than [`IndexOptions::memory_size_bytes`].
+    /// [`IndexMemoryError::TooSmall`]: `memory` has fewer bytes than
+    /// [`IndexOptions::memory_size_bytes`].
     pub fn new(memory: IndexMemory, options: &IndexOptions) -> Result<Self, IndexMemoryError> {
         let geometry = Geometry::of(options);
         let lines = memory.lines;
@@ -129,7 +132,8 @@ impl IndexWriter {
         self.record(id).generation()
     }
 
-    /// Adds a key that is not present (the caller has looked). Amortised cost includes growth by single splits.
+    /// Adds a key that is not present (the caller has looked). Amortised cost includes growth by
+    /// single splits.
     ///
     /// # Errors
     /// [`IndexFull`]: nothing has changed.
@@ -157,7 +161,8 @@ impl IndexWriter {
         Ok(id)
     }
 
-    /// Replaces what a record says; its generation rises, so every earlier candidate fails its re-check.
+    /// Replaces what a record says; its generation rises, so every earlier candidate fails its
+    /// re-check.
     pub fn update(&mut self, id: RecordId, words: &RecordWords) {
         let record = self.record(id);
         record.write(record.hash(), words);
@@ -181,10 +186,12 @@ impl IndexWriter {
         words
     }
 
-    /// Sets an owner's lease: its generation (only rises) and the coarse monotonic milliseconds it lasts until.
+    /// Sets an owner's lease: its generation (only rises) and the coarse monotonic milliseconds it
+    /// lasts until.
     ///
     /// # Panics
-    /// For owner 0, an owner beyond [`OWNER_COUNT`](super::OWNER_COUNT), or a generation that falls.
+    /// For owner 0, an owner beyond [`OWNER_COUNT`](super::OWNER_COUNT), or a generation that
+    /// falls.
     pub fn set_owner_lease(&mut self, owner: u16, lease_generation: u32, until_ms: u64) {
         self.table
             .set_owner_lease(owner, lease_generation, until_ms);
