@@ -65,6 +65,10 @@ impl<M: Memory> PinTable<M> {
     /// # Panics
     ///
     /// When the slot is another table's.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a slot is given up by its release"
+    )]
     pub fn release(&self, slot: PinSlot) {
         let slot = slot.0;
         assert!(slot < M::PIN_SLOTS);
@@ -134,7 +138,7 @@ impl<M: Memory> PinTable<M> {
         let mut held = word.load(Ordering::Relaxed);
         while held != u64::MAX {
             let bit = held.trailing_ones();
-            let with = held | 1 << bit;
+            let with = held | (1 << bit);
             match word.compare_exchange_weak(held, with, order, Ordering::Relaxed) {
                 Ok(_) => return Some(bit),
                 Err(now) => held = now,

@@ -21,6 +21,10 @@ impl PinSet {
     }
 
     /// Says whether the extent that starts at byte `extent` of the arena is pinned. O(log n).
+    ///
+    /// # Panics
+    ///
+    /// When a scan into this set was not finished.
     pub fn contains(&self, extent: u64) -> bool {
         assert!(
             self.sorted || self.words.is_empty(),
