@@ -73,3 +73,6 @@ pub(crate) fn drain<M: Memory>(
 fn slot(position: u32) -> usize {
     (position & (NOTE_ENTRIES - 1)) as usize * 8
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,24 +16,27 @@ const EXTENT: u64 = 640;
 
 /// The bytes of one extent: loom reports a reader and a writer that nothing orders.
 #[derive(Clone)]
-struct ExtentBytes(Arc<UnsafeCell<u64>>);
+pub(super) struct ExtentBytes(Arc<UnsafeCell<u64>>);
 
 // SAFETY: loom runs one thread at a time and reports unordered access itself.
 unsafe impl Send for ExtentBytes {}
 
 impl ExtentBytes {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(UnsafeCell::new(1)))
     }
 
     /// What a reader sees: the value that it looked up, or the pin did not hold.
     fn read(&self) {
-        // SAFETY: loom reports any write that this read is not ordered with.
-        let value = self.0.with(|bytes| unsafe { *bytes });
-        assert_eq!(value, 1, "the extent was reused under a pin");
+        assert_eq!(self.value(), 1, "the extent was reused under a pin");
     }
 
-    fn reuse(&self) {
+    pub(super) fn value(&self) -> u64 {
+        // SAFETY: loom reports any write that this read is not ordered with.
+        self.0.with(|bytes| unsafe { *bytes })
+    }
+
+    pub(super) fn reuse(&self) {
         // SAFETY: loom reports any access that this write is not ordered with.
         self.0.with_mut(|bytes| unsafe { *bytes = 2 });
     }

@@ -3,6 +3,7 @@
 use loom::thread;
 
 use super::memory::ModelMemory;
+use super::pins::ExtentBytes;
 use super::{every_mutation_fails, explore};
 use crate::ring::{ClientRing, CompletionWords, ServerRing, SubmissionFlags, SubmissionWords};
 use crate::sync::Step;
@@ -68,6 +69,46 @@ fn answer_all(mut ring: ServerRing<ModelMemory>) {
     }
 }
 
+/// A writer fills an extent of its lease and publishes it; the shard names it to a reader of another
+/// session, which reads it under the completion's pin.
+pub(super) fn publish_then_read(removed: Option<Step>) {
+    explore(Some(3), move || {
+        let session = || {
+            let (rw, ro) = (
+                ModelMemory::read_write(removed),
+                ModelMemory::read_only(removed),
+            );
+            (
+                ClientRing::new(rw.clone(), ro.clone(), 0),
+                ServerRing::new(rw, ro, 0),
+            )
+        };
+        let ((mut writer, mut from_writer), (mut reader, mut to_reader)) = (session(), session());
+        let extent = ExtentBytes::new();
+        reader.try_submit(&SubmissionWords::default(), &[]).unwrap();
+        reader.publish();
+        assert!(to_reader.take().unwrap().is_some());
+
+        let lease = extent.clone();
+        let write = thread::spawn(move || {
+            lease.reuse();
+            writer.try_submit(&SubmissionWords::default(), &[]).unwrap();
+            writer.publish();
+        });
+        let shard = thread::spawn(move || {
+            if from_writer.take().unwrap().is_some() {
+                to_reader.post(&CompletionWords::default());
+                to_reader.flush();
+            }
+        });
+        if reader.pop().unwrap().is_some() {
+            assert_eq!(extent.value(), 2);
+        }
+        write.join().unwrap();
+        shard.join().unwrap();
+    });
+}
+
 fn request(token: u32) -> SubmissionWords {
     let flags = SubmissionFlags::VALUE_INLINE;
     SubmissionWords {
@@ -86,6 +127,16 @@ fn payload(token: u32) -> [u8; PAYLOAD_LEN] {
 #[test]
 fn requests_and_answers_cross_whole_and_in_order() {
     requests_and_answers(None);
+}
+
+#[test]
+fn published_extent_is_read_whole() {
+    publish_then_read(None);
+}
+
+#[test]
+fn published_extent_needs_every_step() {
+    every_mutation_fails(publish_then_read);
 }
 
 #[test]

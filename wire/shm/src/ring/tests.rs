@@ -45,6 +45,11 @@ fn set(token: u32, key: &[u8], value: &[u8]) -> (SubmissionWords, Vec<u8>) {
     (words, [key, value].concat())
 }
 
+/// What the key's bytes of a request are; the value's are its complement.
+fn mark(token: u32) -> u8 {
+    token.to_le_bytes()[0]
+}
+
 fn answer(token: u32) -> CompletionWords {
     CompletionWords {
         token,
@@ -112,8 +117,8 @@ fn requests_cross_whole_while_both_rings_wrap_many_times() {
     while answered < 5_000 {
         while asked < 5_000 {
             let len = 1 + asked as usize % PAYLOAD_MAX as usize;
-            let key = vec![asked as u8; len.min(KEY_MAX as usize)];
-            let value = vec![!(asked as u8); len - key.len()];
+            let key = vec![mark(asked); len.min(KEY_MAX as usize)];
+            let value = vec![!mark(asked); len - key.len()];
             let (words, payload) = set(asked, &key, &value);
             if client.try_submit(&words, &payload) == Err(Full) {
                 break;
@@ -124,7 +129,7 @@ fn requests_cross_whole_while_both_rings_wrap_many_times() {
         while let Some(submission) = server.take().unwrap() {
             server.payload(&submission, &mut scratch);
             let key_len = usize::from(submission.words.key_len);
-            let mark = submission.words.token as u8;
+            let mark = mark(submission.words.token);
             assert!(scratch[..key_len].iter().all(|&byte| byte == mark));
             assert!(scratch[key_len..].iter().all(|&byte| byte == !mark));
             server.post(&answer(submission.words.token));
@@ -366,8 +371,8 @@ fn hostile_lengths_and_positions_are_errors() {
     let inline = SubmissionFlags::VALUE_INLINE;
     let limit = PAYLOAD_MAX;
     let of = |key_len, flags, len| SubmissionWords {
-        key_len,
         flags,
+        key_len,
         len,
         ..Default::default()
     };
@@ -506,10 +511,20 @@ fn scramble(hostile: &MappedMemory, random: &mut impl FnMut() -> u64) {
         };
         hostile.store32(area + offset, next);
     }
-    let entry = random() as usize % RING_ENTRIES as usize;
-    let line = [(); 8].map(|()| if random() % 2 == 0 { 0 } else { random() });
+    let entry = below(random(), RING_ENTRIES);
+    let line = [(); 8].map(|()| {
+        if random().is_multiple_of(2) {
+            0
+        } else {
+            random()
+        }
+    });
     hostile.store_line(area + rw::SUBMISSIONS + entry * 64, &line);
-    hostile.store64(area + rw::PINS + random() as usize % 64 * 8, random());
+    hostile.store64(area + rw::PINS + below(random(), 64) * 8, random());
+}
+
+fn below(random: u64, limit: u32) -> usize {
+    (low(random) % limit) as usize
 }
 
 #[test]
