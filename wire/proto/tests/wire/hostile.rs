@@ -351,6 +351,10 @@ fn options_without_meaning_are_invalid_and_lengths_cannot_wrap() {
         message: String::new(),
     };
     assert!(matches!(refusal_of(&refused), MessageError::Unknown { .. }));
+}
+
+#[test]
+fn hello_without_a_common_version_is_read_and_one_with_a_long_name_is_not() {
     let hello = Hello {
         version_min: 2,
         version_max: 1,
