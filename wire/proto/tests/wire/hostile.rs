@@ -6,7 +6,7 @@ use chariot_proto::message::{
 };
 use chariot_proto::{
     BodyBuffer, FrameError, FrameHeader, FrameLimits, MessageError, Opcode, SplitFrame, Status,
-    access, decode, encode_frame, limits, split_frame,
+    VersionRange, access, decode, encode_frame, limits, split_frame,
 };
 
 use crate::checks;
@@ -351,12 +351,26 @@ fn options_without_meaning_are_invalid_and_lengths_cannot_wrap() {
         message: String::new(),
     };
     assert!(matches!(refusal_of(&refused), MessageError::Unknown { .. }));
+}
+
+#[test]
+fn hello_without_a_common_version_is_read_and_one_with_a_long_name_is_not() {
     let hello = Hello {
         version_min: 2,
         version_max: 1,
         ..Hello::default()
     };
-    assert!(matches!(refusal_of(&hello), MessageError::OverLimit { .. }));
+    assert_eq!(hello.validate(), Ok(0));
+    assert_eq!(
+        VersionRange::OURS.agree(hello.versions()),
+        None,
+        "answered VersionMismatch"
+    );
+    let named = Hello {
+        tenant: "t".repeat(257),
+        ..hello
+    };
+    assert_eq!(refusal_of(&named).status(), Status::TooLarge);
 }
 
 #[test]
