@@ -51,8 +51,8 @@ impl Error {
         self.status.remedy()
     }
 
-    pub(crate) fn timeout(what: &'static str) -> Self {
-        Self::new(Status::Timeout, what)
+    pub(crate) fn timeout() -> Self {
+        Self::from_status(Status::Timeout)
     }
 
     pub(crate) fn restarting() -> Self {

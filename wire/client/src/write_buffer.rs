@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use chariot_proto::Status;
+
 use crate::client::Client;
 use crate::error::Error;
 use crate::local::LeasedBytes;
@@ -35,8 +37,21 @@ impl WriteBuffer {
         Self { client, key: key.into(), options, bytes: Bytes::Leased(bytes) }
     }
 
-    pub(crate) fn owned(client: Client, key: &[u8], options: SetOptions, len: usize) -> Self {
-        Self { client, key: key.into(), options, bytes: Bytes::Owned(vec![0; len]) }
+    pub(crate) fn owned(
+        client: Client,
+        key: &[u8],
+        options: SetOptions,
+        len: usize,
+    ) -> Result<Self, Error> {
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(len).is_err() {
+            return Err(Error::new(
+                Status::OutOfMemory,
+                format!("this process has no memory for a value of {len} bytes"),
+            ));
+        }
+        bytes.resize(len, 0);
+        Ok(Self { client, key: key.into(), options, bytes: Bytes::Owned(bytes) })
     }
 
     /// Publishes the bytes under the key and returns the value's version.

@@ -64,10 +64,9 @@ pub(super) struct LeaseCache {
     clock: u64,
 }
 
-/// How many slots to ask for when values of `len` bytes are written, at least `wanted` if allowed.
-pub(super) fn slots_for(len: u64, wanted: u64) -> u16 {
-    let by_bytes = (REFILL_BYTES / len.max(1)).clamp(1, REFILL_SLOTS_MAX);
-    let count = if len > AHEAD_LEN_MAX { 1 } else { by_bytes.max(wanted.min(by_bytes)) };
+/// How many slots to ask for when values of `len` bytes are written.
+pub(super) fn slots_for(len: u64) -> u16 {
+    let count = (REFILL_BYTES / len.max(1)).clamp(1, REFILL_SLOTS_MAX);
     u16::try_from(count).expect("at most 256")
 }
 
@@ -102,7 +101,7 @@ impl LeaseCache {
     /// nothing is on its way. The caller reports the end of that with [`Self::refill_ended`].
     pub(super) fn refill_for(&mut self, slot: &LeaseSlot) -> Option<Refill> {
         let class = self.class_mut(slot.slot_len)?;
-        let target = u64::from(slots_for(class.slot_len, 0));
+        let target = u64::from(slots_for(class.slot_len));
         let low = class.idle * 2 <= target && class.slot_len <= AHEAD_LEN_MAX;
         if !low || class.refill_pending {
             return None;
