@@ -16,7 +16,10 @@ pub(crate) fn spin(wanted: Duration, advised_us: u32, shard_cpus: &[u32]) -> Dur
 }
 
 fn is_crowded(ours: &[u32], shard_cpus: &[u32]) -> bool {
-    let shards = shard_cpus.iter().filter(|&&cpu| cpu != Welcome::CPU_NONE).count();
+    let shards = shard_cpus
+        .iter()
+        .filter(|&&cpu| cpu != Welcome::CPU_NONE)
+        .count();
     ours.len() < 2 && shards == 0 || ours.iter().all(|cpu| shard_cpus.contains(cpu))
 }
 
@@ -57,7 +60,10 @@ mod tests {
         assert!(is_crowded(&[0, 1], &[0, 1]), "all CPUs belong to shards");
         assert!(!is_crowded(&[0, 1], &[0]), "one CPU is left to us");
         assert!(!is_crowded(&[1], &[0]), "one CPU, not the daemon's");
-        assert!(is_crowded(&[1], &[Welcome::CPU_NONE]), "one CPU, the daemon may be there");
+        assert!(
+            is_crowded(&[1], &[Welcome::CPU_NONE]),
+            "one CPU, the daemon may be there"
+        );
     }
 
     #[test]

@@ -17,7 +17,11 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// No failure yet; `seed` differs between clients.
     pub(crate) fn new(seed: u64) -> Self {
-        Self { pause_ns: FIRST_NS, not_before_ns: 0, random: seed | 1 }
+        Self {
+            pause_ns: FIRST_NS,
+            not_before_ns: 0,
+            random: seed | 1,
+        }
     }
 
     /// Whether it is time to try.

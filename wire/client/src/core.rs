@@ -42,9 +42,10 @@ impl Question {
     pub(crate) fn expire(ttl: Option<Duration>) -> Result<Self, Error> {
         match ttl {
             None => Ok(Self::Expire(0)),
-            Some(ttl) if ttl.is_zero() => {
-                Err(Error::new(Status::InvalidArgument, "a life of zero: delete the key instead"))
-            },
+            Some(ttl) if ttl.is_zero() => Err(Error::new(
+                Status::InvalidArgument,
+                "a life of zero: delete the key instead",
+            )),
             Some(ttl) => Ok(Self::Expire(whole_ms(ttl))),
         }
     }
@@ -59,7 +60,7 @@ impl Question {
     }
 
     /// Whether a daemon that is away makes it an error rather than a miss.
-    fn is_write(self) -> bool {
+    pub(crate) fn is_write(self) -> bool {
         matches!(self, Self::Delete | Self::Expire(_))
     }
 }
@@ -106,15 +107,29 @@ impl Core {
         if !self.fork.is_same_process() {
             return Err(Error::forked());
         }
-        let link = self.link.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if link.is_alive() { Ok(link) } else { self.reconnect() }
+        let link = self
+            .link
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if link.is_alive() {
+            Ok(link)
+        } else {
+            self.reconnect()
+        }
     }
 
     #[cold]
     fn reconnect(&self) -> Result<Link, Error> {
         // One caller at a time; the others do not wait for it.
-        let Ok(mut backoff) = self.backoff.try_lock() else { return Err(Error::restarting()) };
-        let current = self.link.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Ok(mut backoff) = self.backoff.try_lock() else {
+            return Err(Error::restarting());
+        };
+        let current = self
+            .link
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if current.is_alive() {
             return Ok(current);
         }
@@ -160,7 +175,12 @@ impl Core {
         match self.link()? {
             Link::Local(session) => {
                 let bytes = session.create(key, len as u64, options)?;
-                Ok(WriteBuffer::leased(client.clone(), key, options.clone(), bytes))
+                Ok(WriteBuffer::leased(
+                    client.clone(),
+                    key,
+                    options.clone(),
+                    bytes,
+                ))
             },
             Link::Remote(session) => {
                 session.check_write(key, len as u64)?;

@@ -140,7 +140,11 @@ impl<S: Stream> Conversation<S> {
         let hello = Hello {
             features: 0,
             pid: std::process::id(),
-            flags: if wants_shared_memory { Hello::WANTS_SHARED_MEMORY } else { 0 },
+            flags: if wants_shared_memory {
+                Hello::WANTS_SHARED_MEMORY
+            } else {
+                0
+            },
             version_min: PROTOCOL_VERSION_MIN,
             version_max: PROTOCOL_VERSION_MAX,
             tenant: options.tenant.clone(),
@@ -155,7 +159,10 @@ impl<S: Stream> Conversation<S> {
         let proof = if challenge.flags & Challenge::PROOF_REQUIRED == 0 {
             Proof::default()
         } else if secret.is_empty() {
-            return Err(Error::new(Status::NotAuthorized, "the daemon asks for a secret key"));
+            return Err(Error::new(
+                Status::NotAuthorized,
+                "the daemon asks for a secret key",
+            ));
         } else {
             Proof::with_code(make_proof(secret, &challenge.nonce, &hello_body))
         };

@@ -146,7 +146,11 @@ impl LocalSession {
         if self.memory.is_expelled() {
             return Err(Error::from_status(Status::Expelled));
         }
-        if self.is_alive() { Ok(()) } else { Err(Error::restarting()) }
+        if self.is_alive() {
+            Ok(())
+        } else {
+            Err(Error::restarting())
+        }
     }
 
     fn shard_count(&self) -> u16 {
@@ -210,7 +214,10 @@ impl LocalSession {
 
     /// Moves what has finished on a port into its slots.
     fn reap(&self, port: &ShardPort, state: &mut PortState) -> Result<(), Error> {
-        let mut sink = Arrivals { session: self, failed: None };
+        let mut sink = Arrivals {
+            session: self,
+            failed: None,
+        };
         let reaped = state.reap(&port.pins, self.arena.len(), &mut sink);
         let failed = sink.failed;
         match (reaped, failed) {
@@ -231,14 +238,20 @@ impl LocalSession {
 
     fn free_staging(&self, offset: u64, len: u64) {
         let staging = self.staging().expect("staging memory was taken from here");
-        staging.lock().unwrap_or_else(PoisonError::into_inner).give_back(offset, len);
+        staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .give_back(offset, len);
     }
 
     /// Puts memory back that was placed for a key and never published.
     fn unplace(&self, hash: KeyHash, place: Place) {
         match place {
             Place::Lease(slot) => {
-                self.port(hash.shard(self.shard_count())).lock().leases.put_back(slot);
+                self.port(hash.shard(self.shard_count()))
+                    .lock()
+                    .leases
+                    .put_back(slot);
             },
             Place::Staging { offset, len } => self.free_staging(offset, len),
         }
@@ -253,7 +266,11 @@ struct Arrivals<'a> {
 
 impl ReapSink for Arrivals<'_> {
     fn on_lease(&mut self, leases: &mut LeaseCache, lease: NewLease) {
-        match self.session.arena.open_window(lease.offset, lease.len, lease.count) {
+        match self
+            .session
+            .arena
+            .open_window(lease.offset, lease.len, lease.count)
+        {
             Ok(window) => {
                 let slot_len = lease.len / u64::from(lease.count);
                 leases.add(lease.offset, slot_len, lease.count, lease.class, window);

@@ -14,7 +14,10 @@ pub(crate) struct Range {
 
 impl Range {
     pub(crate) fn of(options: &GetOptions) -> Self {
-        Self { offset: options.offset, len: options.len }
+        Self {
+            offset: options.offset,
+            len: options.len,
+        }
     }
 
     /// Whether it is the whole value, whatever its length.
@@ -30,7 +33,10 @@ impl Range {
             (Some(rest), Some(len)) if len <= rest => Ok((self.offset, len)),
             _ => Err(Error::new(
                 Status::RangeInvalid,
-                format!("a range from byte {} is not inside {value_len} bytes", self.offset),
+                format!(
+                    "a range from byte {} is not inside {value_len} bytes",
+                    self.offset
+                ),
             )),
         }
     }

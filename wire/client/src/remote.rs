@@ -61,7 +61,10 @@ impl RemoteSession {
                         address,
                         options: options.clone(),
                         welcome,
-                        pool: Mutex::new(Pool { idle: vec![connection], open: 1 }),
+                        pool: Mutex::new(Pool {
+                            idle: vec![connection],
+                            open: 1,
+                        }),
                         returned: Condvar::new(),
                         alive: AtomicBool::new(true),
                     });
@@ -93,12 +96,18 @@ impl RemoteSession {
     pub(crate) fn check_write(&self, key: &[u8], len: u64) -> Result<(), Error> {
         check_key(key).map_err(|error| Error::new(error.status(), error.to_string()))?;
         if len == 0 {
-            return Err(Error::new(Status::InvalidArgument, "a value has at least one byte"));
+            return Err(Error::new(
+                Status::InvalidArgument,
+                "a value has at least one byte",
+            ));
         }
         if len > self.value_max() {
             return Err(Error::new(
                 Status::TooLarge,
-                format!("value has {len} bytes, this node takes {}", self.value_max()),
+                format!(
+                    "value has {len} bytes, this node takes {}",
+                    self.value_max()
+                ),
             ));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The internal port: a link is one of two transports, and this file chooses which.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use chariot_proto::Status;
@@ -68,12 +68,15 @@ pub(crate) fn connect(options: &ConnectOptions) -> Result<Link, Error> {
 }
 
 fn switch_to_local(
-    path: &PathBuf,
+    path: &Path,
     boot_id: u64,
     options: &ConnectOptions,
 ) -> Result<LocalSession, Error> {
-    if path.as_path() == Path::new("") {
-        return Err(Error::new(Status::NotSupported, "the daemon names no unix socket"));
+    if path == Path::new("") {
+        return Err(Error::new(
+            Status::NotSupported,
+            "the daemon names no unix socket",
+        ));
     }
     let local = LocalSession::connect(path, options)?;
     if local.boot_id() != boot_id {

@@ -18,9 +18,15 @@ use super::windows::Windows;
 #[derive(Debug)]
 pub(super) enum Writing {
     /// Into leased extents, through windows of a second mapping.
-    Leases { mapping: Mapping, windows: Mutex<Windows> },
+    Leases {
+        mapping: Mapping,
+        windows: Mutex<Windows>,
+    },
     /// Into the session's staging memory.
-    Staging { mapping: Mapping, free: Mutex<Staging> },
+    Staging {
+        mapping: Mapping,
+        free: Mutex<Staging>,
+    },
 }
 
 /// The mappings of one session. They stay until the last view and write buffer are gone.
@@ -61,7 +67,9 @@ impl Arena {
 
     /// Opens the window over a lease for `users` slots; strict sessions have none.
     pub(super) fn open_window(&self, offset: u64, len: u64, users: u32) -> io::Result<u32> {
-        let Writing::Leases { mapping, windows } = &self.writing else { return Ok(0) };
+        let Writing::Leases { mapping, windows } = &self.writing else {
+            return Ok(0);
+        };
         let to_size = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
         let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.open(mapping, to_size(offset)?, to_size(len)?, users)
@@ -70,14 +78,20 @@ impl Arena {
     /// Takes note that a slot of a window is published or given back.
     pub(super) fn leave_window(&self, window: u32) {
         if let Writing::Leases { windows, .. } = &self.writing {
-            windows.lock().unwrap_or_else(PoisonError::into_inner).leave(window, 1);
+            windows
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .leave(window, 1);
         }
     }
 }
 
 fn address(mapping: &Mapping, offset: u64, len: u64) -> NonNull<u8> {
     let end = offset.checked_add(len);
-    assert!(end.is_some_and(|end| end <= mapping.len() as u64), "range was checked before");
+    assert!(
+        end.is_some_and(|end| end <= mapping.len() as u64),
+        "range was checked before"
+    );
     let offset = usize::try_from(offset).expect("within a mapping");
     // SAFETY: `offset` is within the mapping or at its end, checked above.
     unsafe { mapping.base().add(offset) }

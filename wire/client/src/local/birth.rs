@@ -46,13 +46,13 @@ impl LocalSession {
         let mut control = Conversation::new(stream);
         let welcome = control.open_session(options, true)?;
         let descriptors = std::mem::take(&mut control.fds);
-        Self::attach(control, &welcome, descriptors, options)
+        Self::attach(control, &welcome, &descriptors, options)
     }
 
     fn attach(
         control: Conversation<UnixStream>,
         welcome: &Welcome,
-        descriptors: Vec<OwnedFd>,
+        descriptors: &[OwnedFd],
         options: &ConnectOptions,
     ) -> Result<Self, Error> {
         if welcome.flags & Welcome::SHARED_MEMORY == 0 {
@@ -62,18 +62,27 @@ impl LocalSession {
             ));
         }
         if descriptors.len() != usize::from(welcome.descriptor_count) {
-            return Err(Error::malformed("not as many descriptors as the welcome says"));
+            return Err(Error::malformed(
+                "not as many descriptors as the welcome says",
+            ));
         }
-        let [life, read_write, read_only, arena, rest @ ..] = descriptors.as_slice() else {
+        let [life, read_write, read_only, arena, rest @ ..] = descriptors else {
             return Err(Error::malformed("fewer descriptors than a session has"));
         };
-        let memory = ClientSession::attach(read_write.as_fd(), read_only.as_fd()).map_err(odd)?;
+        let memory = ClientSession::attach(read_write.as_fd(), read_only.as_fd())
+            .map_err(|error| odd(&error))?;
         if memory.geometry().shard_count() != welcome.shard_count {
-            return Err(Error::malformed("session memory for another number of shards"));
+            return Err(Error::malformed(
+                "session memory for another number of shards",
+            ));
         }
-        let life = LifeView::attach(life.as_fd()).map_err(odd)?;
+        let life = LifeView::attach(life.as_fd()).map_err(|error| odd(&error))?;
         let arena = map_arena(arena.as_fd(), rest.last(), welcome)?;
-        let pins = |shard| memory.pins(shard).expect("a fresh session has all its pin tables");
+        let pins = |shard| {
+            memory
+                .pins(shard)
+                .expect("a fresh session has all its pin tables")
+        };
         let ports = (0..welcome.shard_count)
             .map(|shard| ShardPort {
                 shard,
@@ -120,7 +129,10 @@ fn map_arena(
     } else if welcome.flags & Welcome::TRUSTED != 0 {
         let mapping = Mapping::read_write(arena, 0, len).map_err(kernel)?;
         mapping.protect_read(0, len).map_err(kernel)?;
-        Writing::Leases { mapping, windows: Mutex::new(Windows::new(affinity::page_size())) }
+        Writing::Leases {
+            mapping,
+            windows: Mutex::new(Windows::new(affinity::page_size())),
+        }
     } else {
         return Err(Error::malformed("a strict session without staging memory"));
     };
@@ -132,18 +144,26 @@ fn checked_len(fd: BorrowedFd<'_>, said: u64) -> Result<usize, Error> {
     let file = File::from(fd.try_clone_to_owned().map_err(kernel)?);
     let size = file.metadata().map_err(kernel)?.len();
     if said == 0 || said > size {
-        return Err(Error::malformed("shared memory is shorter than the welcome says"));
+        return Err(Error::malformed(
+            "shared memory is shorter than the welcome says",
+        ));
     }
     usize::try_from(said).map_err(|_wide| {
-        Error::new(Status::NotSupported, "the arena does not fit this process's address space")
+        Error::new(
+            Status::NotSupported,
+            "the arena does not fit this process's address space",
+        )
     })
 }
 
 fn kernel(error: io::Error) -> Error {
-    Error::new(Status::Internal, "the kernel refuses a session's memory or socket")
-        .with_source(error)
+    Error::new(
+        Status::Internal,
+        "the kernel refuses a session's memory or socket",
+    )
+    .with_source(error)
 }
 
-fn odd(error: chariot_shm::AttachError) -> Error {
+fn odd(error: &chariot_shm::AttachError) -> Error {
     Error::new(Status::Malformed, error.to_string())
 }

@@ -29,7 +29,13 @@ impl PinnedBytes {
         offset: u64,
         len: u64,
     ) -> Self {
-        Self { session, shard, pin: Some(pin), offset, len }
+        Self {
+            session,
+            shard,
+            pin: Some(pin),
+            offset,
+            len,
+        }
     }
 
     /// The bytes; none in a forked child, whose parent may have released the pin.
@@ -66,7 +72,12 @@ pub(crate) struct LeasedBytes {
 
 impl LeasedBytes {
     pub(super) fn new(session: Arc<LocalSession>, hash: KeyHash, place: Place, len: u64) -> Self {
-        Self { session, hash, place: Some(place), len }
+        Self {
+            session,
+            hash,
+            place: Some(place),
+            len,
+        }
     }
 
     fn start(&self) -> Option<*mut u8> {
@@ -74,7 +85,12 @@ impl LeasedBytes {
         if !self.session.is_same_process() {
             return None;
         }
-        Some(self.session.arena().write_ptr(place.offset(), self.len).as_ptr())
+        Some(
+            self.session
+                .arena()
+                .write_ptr(place.offset(), self.len)
+                .as_ptr(),
+        )
     }
 
     fn size(&self) -> usize {
@@ -83,7 +99,9 @@ impl LeasedBytes {
 
     /// The bytes as they are now; none in a forked child.
     pub(crate) fn as_slice(&self) -> &[u8] {
-        let Some(start) = self.start() else { return &[] };
+        let Some(start) = self.start() else {
+            return &[];
+        };
         // SAFETY: mapped for `len` bytes while `self` holds the session; leased to this session
         // alone, and within the session to this value alone.
         unsafe { std::slice::from_raw_parts(start, self.size()) }
@@ -91,7 +109,9 @@ impl LeasedBytes {
 
     /// The bytes, to be written.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        let Some(start) = self.start() else { return &mut [] };
+        let Some(start) = self.start() else {
+            return &mut [];
+        };
         // SAFETY: as in `as_slice`, through a window that stays open until the publish.
         unsafe { std::slice::from_raw_parts_mut(start, self.size()) }
     }
@@ -101,9 +121,14 @@ impl LeasedBytes {
         if !self.session.is_same_process() {
             return Err(Error::forked());
         }
-        let crc = self.session.terms.checksum.then(|| bytes::crc32c(self.as_slice()));
+        let crc = self
+            .session
+            .terms
+            .checksum
+            .then(|| bytes::crc32c(self.as_slice()));
         let place = self.place.take().expect("published once");
-        self.session.publish(key, self.hash, (place, self.len, crc), options)
+        self.session
+            .publish(key, self.hash, (place, self.len, crc), options)
     }
 }
 

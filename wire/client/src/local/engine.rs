@@ -56,7 +56,12 @@ pub(super) struct Lane {
 
 impl Op {
     pub(super) fn new(hash: KeyHash) -> Self {
-        Self { hash, attempt: 0, next: NIL, finished: false }
+        Self {
+            hash,
+            attempt: 0,
+            next: NIL,
+            finished: false,
+        }
     }
 
     /// Whether its result is there.
@@ -66,13 +71,21 @@ impl Op {
 
     /// An op whose result is known before it starts (a key that is none).
     pub(super) fn finished() -> Self {
-        Self { finished: true, ..Self::new(KeyHash { hi: 0, lo: 0 }) }
+        Self {
+            finished: true,
+            ..Self::new(KeyHash { hi: 0, lo: 0 })
+        }
     }
 }
 
 impl Lane {
     pub(super) fn new(shard: u16) -> Self {
-        Self { shard, first: NIL, last: NIL, in_flight: 0 }
+        Self {
+            shard,
+            first: NIL,
+            last: NIL,
+            in_flight: 0,
+        }
     }
 
     fn push(&mut self, ops: &mut [Op], index: u32) {
@@ -130,29 +143,10 @@ pub(super) enum Next {
     Again,
 }
 
-/// The submission's payload under construction: key, then inline value.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    bytes: Vec<u8>,
-}
-
-impl Scratch {
-    pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
-    }
-}
-
 /// One kind of operation: writes, reads, views, questions. It keeps the results.
 pub(super) trait Job {
     /// Decides about op `index`, under the port's lock.
-    fn prepare(
-        &mut self,
-        index: usize,
-        op: &Op,
-        port: &mut PortState,
-    ) -> Step;
+    fn prepare(&mut self, index: usize, op: &Op, port: &mut PortState) -> Step;
 
     /// Copies what op `index` needs, outside the lock.
     fn stage(&mut self, _index: usize) {
@@ -192,10 +186,15 @@ impl Deadline {
     /// A deadline `budget` from now.
     pub(super) fn after(budget: Duration) -> Self {
         let now = clock::monotonic_ns();
-        let budget = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX).clamp(1, u64::MAX / 4);
+        let budget = u64::try_from(budget.as_nanos())
+            .unwrap_or(u64::MAX)
+            .clamp(1, u64::MAX / 4);
         let answer = (budget / 4).min(ANSWER_MAX_NS);
         let local_ns = now.saturating_add(budget);
-        Self { local_ns, remote_ns: local_ns - answer }
+        Self {
+            local_ns,
+            remote_ns: local_ns - answer,
+        }
     }
 }
 
@@ -229,7 +228,14 @@ impl<'a, J: Job> Engine<'a, J> {
         lanes: &'a mut [Lane],
         deadline: Deadline,
     ) -> Self {
-        let mut engine = Self { session, job, ops, lanes, left: 0, deadline };
+        let mut engine = Self {
+            session,
+            job,
+            ops,
+            lanes,
+            left: 0,
+            deadline,
+        };
         for index in 0..engine.ops.len() {
             if !engine.ops[index].finished {
                 engine.queue(index);
@@ -265,8 +271,15 @@ impl<'a, J: Job> Engine<'a, J> {
 
     fn queue(&mut self, index: usize) {
         let shard = self.ops[index].hash.shard(self.session.shard_count());
-        let lane = if self.lanes.len() == 1 { 0 } else { usize::from(shard) };
-        assert!(self.lanes[lane].shard == shard, "lanes are in the order of the shards");
+        let lane = if self.lanes.len() == 1 {
+            0
+        } else {
+            usize::from(shard)
+        };
+        assert!(
+            self.lanes[lane].shard == shard,
+            "lanes are in the order of the shards"
+        );
         let index = u32::try_from(index).expect("batches are bounded");
         self.lanes[lane].push(self.ops, index);
         self.left += 1;
@@ -319,7 +332,10 @@ impl<'a, J: Job> Engine<'a, J> {
             self.session.check_alive()?;
             for lane in &*self.lanes {
                 if lane.in_flight != 0 {
-                    self.session.port(lane.shard).lock().set_wakers(lane.in_flight, waker);
+                    self.session
+                        .port(lane.shard)
+                        .lock()
+                        .set_wakers(lane.in_flight, waker);
                 }
             }
             // What finished before its waker was set is seen now.
@@ -404,10 +420,21 @@ impl<'a, J: Job> Engine<'a, J> {
         }
         let mut submitted = false;
         while harvest.staged_count < CHUNK && state.room() > 0 && harvest.failed.is_none() {
-            let Some(index) = self.lanes[at].pop(self.ops) else { break };
-            match self.job.prepare(index as usize, &self.ops[index as usize], &mut state) {
+            let Some(index) = self.lanes[at].pop(self.ops) else {
+                break;
+            };
+            match self
+                .job
+                .prepare(index as usize, &self.ops[index as usize], &mut state)
+            {
                 Step::Submit(words, ticket) => {
-                    self.lanes[at].in_flight |= state.submit(&words, Ticket { op: index, ..ticket });
+                    self.lanes[at].in_flight |= state.submit(
+                        &words,
+                        Ticket {
+                            op: index,
+                            ..ticket
+                        },
+                    );
                     submitted = true;
                 },
                 Step::Stage => {

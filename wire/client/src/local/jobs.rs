@@ -47,9 +47,18 @@ impl ReadPlan {
             (false, PinKind::View) => Opcode::View,
             (false, PinKind::None | PinKind::Transient) => Opcode::Get,
         };
+        // The hash says all that this node needs to find the key; who waits names it in full, since
+        // it may yet be asked for elsewhere.
+        let key = if waits { key } else { &[] };
         port.set_payload(key, &[]);
         let words = words_for(opcode, op, key, self.deadline.remote_ns);
-        Step::Submit(words, Ticket { pin_kind, ..Ticket::PLAIN })
+        Step::Submit(
+            words,
+            Ticket {
+                pin_kind,
+                ..Ticket::PLAIN
+            },
+        )
     }
 
     /// Judges an answer that is no hit: a miss, something to repeat, or an error.
@@ -106,7 +115,8 @@ impl Job for ReadJob<'_> {
                 Step::Finished
             },
             Lookup::Absent | Lookup::AskShard => {
-                self.plan.submit(op, self.keys[index], port, PinKind::Transient)
+                self.plan
+                    .submit(op, self.keys[index], port, PinKind::Transient)
             },
         }
     }
@@ -209,7 +219,11 @@ pub(super) struct AskJob<'a> {
 
 impl Job for AskJob<'_> {
     fn prepare(&mut self, index: usize, op: &Op, port: &mut PortState) -> Step {
-        let key = self.keys[index];
+        let key = if self.question.is_write() {
+            self.keys[index]
+        } else {
+            &[]
+        };
         port.set_payload(key, &[]);
         let words = words_for(self.question.opcode(), op, key, self.deadline.remote_ns);
         let words = match self.question {
@@ -243,8 +257,13 @@ impl Job for AskJob<'_> {
 /// The absolute end of a call that may first wait for its keys.
 pub(super) fn read_deadline(budget: Duration, wait: Option<Duration>) -> Deadline {
     let longest = Duration::from_millis(chariot_proto::limits::WAIT_MS_MAX);
-    let Some(wait) = wait.map(|wait| wait.min(longest)) else { return Deadline::after(budget) };
+    let Some(wait) = wait.map(|wait| wait.min(longest)) else {
+        return Deadline::after(budget);
+    };
     let local = Deadline::after(budget + wait);
     let wait_ns = u64::try_from(wait.as_nanos()).expect("a day fits");
-    Deadline { remote_ns: clock::monotonic_ns() + wait_ns, ..local }
+    Deadline {
+        remote_ns: clock::monotonic_ns() + wait_ns,
+        ..local
+    }
 }

@@ -108,7 +108,11 @@ impl LeaseCache {
         }
         class.refill_pending = true;
         let count = u16::try_from(target).expect("at most 256");
-        Some(Refill { class: class.class, count, slot_len: class.slot_len })
+        Some(Refill {
+            class: class.class,
+            count,
+            slot_len: class.slot_len,
+        })
     }
 
     /// Takes note that the completion of a publish that asked for a refill is there (or that the
@@ -125,7 +129,11 @@ impl LeaseCache {
         assert!(slot_len > 0, "a slot has at least one byte");
         self.clock += 1;
         let at = self.clock;
-        let run = Run { offset, left: count, window };
+        let run = Run {
+            offset,
+            left: count,
+            window,
+        };
         if let Some(known) = self.class_mut(slot_len) {
             known.idle += u64::from(count);
             known.class = class;
@@ -151,7 +159,8 @@ impl LeaseCache {
     /// Takes one slot out of a class that has not been used for the longest time, when too many
     /// classes or too many bytes lie idle; it is to be returned to the daemon.
     pub(super) fn take_surplus(&mut self, idle_max_bytes: u64) -> Option<LeaseSlot> {
-        self.classes.retain(|class| class.idle > 0 || class.refill_pending);
+        self.classes
+            .retain(|class| class.idle > 0 || class.refill_pending);
         if self.classes.len() <= CLASSES_MAX && self.idle_bytes() <= idle_max_bytes {
             return None;
         }
@@ -162,11 +171,16 @@ impl LeaseCache {
 
     /// Bytes leased and not in use.
     pub(super) fn idle_bytes(&self) -> u64 {
-        self.classes.iter().map(|class| class.idle * class.slot_len).sum()
+        self.classes
+            .iter()
+            .map(|class| class.idle * class.slot_len)
+            .sum()
     }
 
     fn class_mut(&mut self, slot_len: u64) -> Option<&mut Class> {
-        self.classes.iter_mut().find(|class| class.slot_len == slot_len)
+        self.classes
+            .iter_mut()
+            .find(|class| class.slot_len == slot_len)
     }
 }
 

@@ -32,7 +32,10 @@ impl LocalSession {
         let plan = self.write_plan(options);
         let op = |index: usize, out: &mut [Result<Version, Error>]| {
             let (key, value) = items[index];
-            match self.check_value(value.len() as u64).and_then(|()| self.op(key)) {
+            match self
+                .check_value(value.len() as u64)
+                .and_then(|()| self.op(key))
+            {
                 Ok(op) => op,
                 Err(error) => {
                     out[index] = Err(error);
@@ -44,18 +47,32 @@ impl LocalSession {
         if items.len() == 1 {
             let mut ops = [op(0, out)];
             let mut stages = [Stage::None];
-            let job = WriteJob { session: self, items, plan, stages: &mut stages, out, expected_slots: 0 };
+            let job = WriteJob {
+                session: self,
+                items,
+                plan,
+                stages: &mut stages,
+                out,
+                expected_slots: 0,
+            };
             self.run(job, &mut ops, deadline);
             return;
         }
         let mut ops: Vec<Op> = (0..items.len()).map(|index| op(index, out)).collect();
         let duplicates = finish_duplicates(&mut ops);
         let mut stages = vec![Stage::None; items.len()];
-        let job =
-            WriteJob { session: self, items, plan, stages: &mut stages, out, expected_slots: 0 };
+        let job = WriteJob {
+            session: self,
+            items,
+            plan,
+            stages: &mut stages,
+            out,
+            expected_slots: 0,
+        };
         self.run(job, &mut ops, deadline);
         for (later, first) in duplicates {
-            out[later] = out[first].clone();
+            let result = out[first].clone();
+            out[later] = result;
         }
     }
 
@@ -70,7 +87,16 @@ impl LocalSession {
         let op = self.op(key)?;
         let deadline = self.write_plan(options).deadline;
         let mut out = Ok(None);
-        self.run(LeaseJob { session: self, len, deadline, out: &mut out }, &mut [op], deadline);
+        self.run(
+            LeaseJob {
+                session: self,
+                len,
+                deadline,
+                out: &mut out,
+            },
+            &mut [op],
+            deadline,
+        );
         let place = out?.expect("an op that did not fail has its place");
         Ok(LeasedBytes::new(Arc::clone(self), op.hash, place, len))
     }
@@ -111,7 +137,13 @@ impl LocalSession {
     ) {
         let plan = self.read_plan(options);
         self.with_ops(keys, out, |ops, out| {
-            let job = ReadJob { session: self, keys, plan, sink, out };
+            let job = ReadJob {
+                session: self,
+                keys,
+                plan,
+                sink,
+                out,
+            };
             self.run(job, ops, plan.deadline);
         });
     }
@@ -125,7 +157,16 @@ impl LocalSession {
     ) {
         let plan = self.read_plan(options);
         self.with_ops(keys, out, |ops, out| {
-            self.run(ViewJob { session: self, keys, plan, out }, ops, plan.deadline);
+            self.run(
+                ViewJob {
+                    session: self,
+                    keys,
+                    plan,
+                    out,
+                },
+                ops,
+                plan.deadline,
+            );
         });
     }
 
@@ -138,7 +179,16 @@ impl LocalSession {
     ) {
         let deadline = Deadline::after(self.terms.request_timeout);
         self.with_ops(keys, out, |ops, out| {
-            self.run(AskJob { question, keys, deadline, out }, ops, deadline);
+            self.run(
+                AskJob {
+                    question,
+                    keys,
+                    deadline,
+                    out,
+                },
+                ops,
+                deadline,
+            );
         });
     }
 
@@ -168,12 +218,18 @@ impl LocalSession {
 
     fn check_value(&self, len: u64) -> Result<(), Error> {
         if len == 0 {
-            return Err(Error::new(Status::InvalidArgument, "a value has at least one byte"));
+            return Err(Error::new(
+                Status::InvalidArgument,
+                "a value has at least one byte",
+            ));
         }
         if len > self.terms.value_max {
             return Err(Error::new(
                 Status::TooLarge,
-                format!("value has {len} bytes, this node takes {}", self.terms.value_max),
+                format!(
+                    "value has {len} bytes, this node takes {}",
+                    self.terms.value_max
+                ),
             ));
         }
         Ok(())
@@ -192,7 +248,11 @@ impl LocalSession {
     fn read_plan(&self, options: &GetOptions) -> ReadPlan {
         let wait = options.wait.filter(|wait| !wait.is_zero());
         let deadline = read_deadline(self.budget(options.deadline), wait);
-        ReadPlan { range: Range::of(options), wait, deadline }
+        ReadPlan {
+            range: Range::of(options),
+            wait,
+            deadline,
+        }
     }
 
     fn budget(&self, chosen: Option<Duration>) -> Duration {
@@ -236,7 +296,9 @@ impl LocalSession {
 /// Takes the later ones of equal keys out of a batch of writes: the first wins. Answers pairs of
 /// (later, first).
 fn finish_duplicates(ops: &mut [Op]) -> Vec<(usize, usize)> {
-    let mut order: Vec<usize> = (0..ops.len()).filter(|&index| !ops[index].is_finished()).collect();
+    let mut order: Vec<usize> = (0..ops.len())
+        .filter(|&index| !ops[index].is_finished())
+        .collect();
     order.sort_unstable_by_key(|&index| (ops[index].hash, index));
     let mut duplicates = Vec::new();
     let mut first: Option<usize> = None;

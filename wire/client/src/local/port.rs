@@ -90,8 +90,12 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// A submission that names no extent and asks for nothing along.
-    pub(super) const PLAIN: Self =
-        Self { op: 0, pin_kind: PinKind::None, refill: 0, staging: None };
+    pub(super) const PLAIN: Self = Self {
+        op: 0,
+        pin_kind: PinKind::None,
+        refill: 0,
+        staging: None,
+    };
 }
 
 /// Hears what a completion brings besides its answer.
@@ -178,11 +182,7 @@ impl PortState {
     /// # Panics
     ///
     /// Without [`Self::room`].
-    pub(super) fn submit(
-        &mut self,
-        words: &SubmissionWords,
-        ticket: Ticket,
-    ) -> u128 {
+    pub(super) fn submit(&mut self, words: &SubmissionWords, ticket: Ticket) -> u128 {
         assert!(self.free != 0, "the caller asked for room");
         let index = self.free.trailing_zeros();
         let slot = &mut self.slots[index as usize];
@@ -193,9 +193,13 @@ impl PortState {
         slot.pin_kind = ticket.pin_kind;
         slot.refill = ticket.refill;
         slot.staging = ticket.staging;
-        let words = SubmissionWords { token: slot.token, ..*words };
+        let words = SubmissionWords {
+            token: slot.token,
+            ..*words
+        };
         let ring = self.ring.as_mut().expect("a port with room has a ring");
-        ring.try_submit(&words, &self.payload).expect("the caller asked for room");
+        ring.try_submit(&words, &self.payload)
+            .expect("the caller asked for room");
         let bit = 1 << index;
         self.free &= !bit;
         bit
@@ -212,16 +216,22 @@ impl PortState {
         arena_len: u64,
         sink: &mut dyn ReapSink,
     ) -> Result<(), Error> {
-        let Some(ring) = self.ring.as_mut() else { return Ok(()) };
+        let Some(ring) = self.ring.as_mut() else {
+            return Ok(());
+        };
         let mut pinned = false;
         loop {
-            let popped = ring.pop().map_err(|_nonsense| Error::malformed(RING_NONSENSE))?;
+            let popped = ring
+                .pop()
+                .map_err(|_nonsense| Error::malformed(RING_NONSENSE))?;
             let Some(completion) = popped else { break };
             let index = completion.token & (RING_ENTRIES - 1);
             let slot = &mut self.slots[index as usize];
             let expected = matches!(slot.state, SlotState::Waiting | SlotState::Abandoned);
             if !expected || slot.token != completion.token {
-                return Err(Error::malformed("a completion has a token that is not in flight"));
+                return Err(Error::malformed(
+                    "a completion has a token that is not in flight",
+                ));
             }
             if slot.refill != 0 {
                 self.leases.refill_ended(slot.refill);
@@ -271,7 +281,11 @@ impl PortState {
         self.done &= !bit;
         self.free |= bit;
         *mine &= !bit;
-        Some(Done { op: slot.op, completion: slot.completion, pin: slot.pin.take() })
+        Some(Done {
+            op: slot.op,
+            completion: slot.completion,
+            pin: slot.pin.take(),
+        })
     }
 
     /// Leaves the submissions in `mine` to whoever reaps next; nobody hears of their answers.
@@ -357,14 +371,18 @@ fn pin_extent(
     }
     let end = completion.extent.checked_add(completion.len);
     if end.is_none_or(|end| end > arena_len) {
-        return Err(Error::malformed("a completion names bytes outside the arena"));
+        return Err(Error::malformed(
+            "a completion names bytes outside the arena",
+        ));
     }
     if kind == PinKind::View
         && let Some(pin) = pins.acquire(completion.extent)
     {
         return Ok(Some((pin, PinKind::View)));
     }
-    Ok(pins.acquire_transient(completion.extent).map(|pin| (pin, PinKind::Transient)))
+    Ok(pins
+        .acquire_transient(completion.extent)
+        .map(|pin| (pin, PinKind::Transient)))
 }
 
 fn lease_of(completion: &CompletionWords, arena_len: u64) -> Result<Option<NewLease>, Error> {

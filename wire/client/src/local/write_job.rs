@@ -64,8 +64,16 @@ pub(super) struct WriteJob<'a> {
 
 impl WriteJob<'_> {
     fn flags(&self, crc: Option<u32>) -> u8 {
-        let crc_flag = if crc.is_some() { SubmissionFlags::CRC_PRESENT } else { 0 };
-        let absent_flag = if self.plan.if_absent { SubmissionFlags::SET_IF_ABSENT } else { 0 };
+        let crc_flag = if crc.is_some() {
+            SubmissionFlags::CRC_PRESENT
+        } else {
+            0
+        };
+        let absent_flag = if self.plan.if_absent {
+            SubmissionFlags::SET_IF_ABSENT
+        } else {
+            0
+        };
         crc_flag | absent_flag
     }
 
@@ -91,7 +99,14 @@ impl WriteJob<'_> {
 
     fn place(&mut self, op: &Op, index: usize, port: &mut PortState) -> Step {
         let len = self.items[index].1.len() as u64;
-        match place(self.session, port, len, self.expected_slots, &self.plan.deadline, op) {
+        match place(
+            self.session,
+            port,
+            len,
+            self.expected_slots,
+            &self.plan.deadline,
+            op,
+        ) {
             Placing::Placed(place) => {
                 self.stages[index] = Stage::Placed(place);
                 Step::Stage
@@ -174,12 +189,17 @@ pub(super) fn place(
     op: &Op,
 ) -> Placing {
     if let Some(staging) = session.staging() {
-        let mut staging = staging.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut staging = staging
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         return match staging.take(len) {
             Some(offset) => Placing::Placed(Place::Staging { offset, len }),
             None if len > staging.size() => Placing::Failed(Error::new(
                 Status::TooLarge,
-                format!("value has {len} bytes, this session can stage {}", staging.size()),
+                format!(
+                    "value has {len} bytes, this session can stage {}",
+                    staging.size()
+                ),
             )),
             None => Placing::Blocked,
         };

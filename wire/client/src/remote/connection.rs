@@ -91,7 +91,10 @@ impl Connection {
         payload: &[&[u8]],
         budget: Duration,
     ) -> Result<Received<'a>, Error> {
-        assert!(self.start == self.end, "the last answer was read to its end");
+        assert!(
+            self.start == self.end,
+            "the last answer was read to its end"
+        );
         let budget_ns = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX / 4);
         self.deadline_ns = clock::monotonic_ns().saturating_add(budget_ns);
         let request_id = self.next_request_id;
@@ -99,16 +102,21 @@ impl Connection {
         let header =
             FrameHeader::request(opcode, request_id).with_deadline(unix_deadline_ms(budget));
         self.outbox.clear();
-        let header =
-            encode_frame(&mut self.outbox, &header, request).map_err(refused_by_us)?;
+        let header = encode_frame(&mut self.outbox, &header, request).map_err(refused_by_us)?;
         let sum: u64 = payload.iter().map(|piece| piece.len() as u64).sum();
-        assert!(header.payload_len == sum, "the payload is what the body says");
+        assert!(
+            header.payload_len == sum,
+            "the payload is what the body says"
+        );
         self.send(payload)?;
         let header = self.receive_head()?;
         if header.request_id != request_id {
             return Err(malformed("an answer to another request"));
         }
-        Ok(Received { header, body: &self.body })
+        Ok(Received {
+            header,
+            body: &self.body,
+        })
     }
 
     /// Reads payload into `target`, all of it.
@@ -225,8 +233,12 @@ impl Connection {
         }
         let left = Duration::from_nanos(left).max(Duration::from_millis(1));
         if left.abs_diff(self.timeout) > self.timeout / 10 {
-            self.stream.set_read_timeout(Some(left)).map_err(socket_error)?;
-            self.stream.set_write_timeout(Some(left)).map_err(socket_error)?;
+            self.stream
+                .set_read_timeout(Some(left))
+                .map_err(socket_error)?;
+            self.stream
+                .set_write_timeout(Some(left))
+                .map_err(socket_error)?;
             self.timeout = left;
         }
         Ok(())
@@ -238,8 +250,14 @@ fn receive_uninit(stream: &TcpStream, target: &mut [MaybeUninit<u8>]) -> io::Res
     use std::os::fd::AsRawFd;
     // SAFETY: the descriptor is open while `stream` lives, and `target` is writable for its length;
     // the kernel writes initialised bytes and says how many.
-    let count =
-        unsafe { libc::recv(stream.as_raw_fd(), target.as_mut_ptr().cast(), target.len(), 0) };
+    let count = unsafe {
+        libc::recv(
+            stream.as_raw_fd(),
+            target.as_mut_ptr().cast(),
+            target.len(),
+            0,
+        )
+    };
     usize::try_from(count).map_err(|_negative| io::Error::last_os_error())
 }
 

@@ -31,6 +31,13 @@ const FRAME_PAYLOAD_BYTES: u64 = 64 << 20;
 /// Bytes that are received before their checksum is computed, so that they are still in the cache.
 const SLICE_BYTES: usize = 256 << 10;
 
+/// What goes out besides the message, and the time for all of it.
+#[derive(Clone, Copy)]
+struct Sending<'a> {
+    payload: &'a [&'a [u8]],
+    budget: Duration,
+}
+
 impl RemoteSession {
     /// Writes values; see [`crate::Client::mset`].
     pub(crate) fn write(
@@ -59,7 +66,7 @@ impl RemoteSession {
                         };
                     }
                 },
-                Err(error) => good.iter().for_each(|&index| out[index] = Err(error.clone())),
+                Err(error) => fail_all(good, &error, out),
             }
         }
     }
@@ -71,15 +78,22 @@ impl RemoteSession {
         options: &SetOptions,
         budget: Duration,
     ) -> Result<SetResponse, Error> {
-        let existence =
-            if options.if_absent { ExistenceOpt::IfAbsent } else { ExistenceOpt::None };
+        let existence = if options.if_absent {
+            ExistenceOpt::IfAbsent
+        } else {
+            ExistenceOpt::None
+        };
         let item = |&index: &usize| {
             let value = items[index].1;
             let crc = self.options.checksum.then(|| bytes::crc32c(value));
             SetItem {
                 value_len: value.len() as u64,
                 crc: crc.unwrap_or(0),
-                flags: if crc.is_some() { SetItem::CRC_PRESENT } else { 0 },
+                flags: if crc.is_some() {
+                    SetItem::CRC_PRESENT
+                } else {
+                    0
+                },
             }
         };
         let request = SetRequest {
@@ -118,13 +132,21 @@ impl RemoteSession {
     ) {
         let good = good_keys(keys, out);
         let wait = options.wait.filter(|wait| !wait.is_zero());
-        let wait_ms = wait.map_or(0, |wait| whole_ms(wait).min(chariot_proto::limits::WAIT_MS_MAX));
+        let wait_ms = wait.map_or(0, |wait| {
+            whole_ms(wait).min(chariot_proto::limits::WAIT_MS_MAX)
+        });
         let budget = self.budget(options.deadline) + Duration::from_millis(wait_ms);
         for good in good.chunks(FRAME_KEYS_MAX) {
-            let mut reading =
-                Reading { session: self, range: Range::of(options), good, sink, out, on_version };
+            let mut reading = Reading {
+                session: self,
+                range: Range::of(options),
+                good,
+                sink,
+                out,
+                on_version,
+            };
             if let Err(error) = reading.run(keys, wait_ms, budget) {
-                good.iter().for_each(|&index| out[index] = Err(error.clone()));
+                fail_all(good, &error, out);
             }
         }
     }
@@ -139,9 +161,13 @@ impl RemoteSession {
         let mut values = vec![None; keys.len()];
         let mut lens = vec![Ok(None); keys.len()];
         let mut versions = vec![Version::default(); keys.len()];
-        self.read_versioned(keys, options, &mut VecSink::new(&mut values), &mut lens, &mut {
-            |index: usize, version| versions[index] = version
-        });
+        self.read_versioned(
+            keys,
+            options,
+            &mut VecSink::new(&mut values),
+            &mut lens,
+            &mut { |index: usize, version| versions[index] = version },
+        );
         for (index, (len, value)) in lens.into_iter().zip(values).enumerate() {
             out[index] = len.map(|found| {
                 let value = found.and(value)?;
@@ -169,7 +195,7 @@ impl RemoteSession {
                         };
                     }
                 },
-                Err(error) => good.iter().for_each(|&index| out[index] = Err(error.clone())),
+                Err(error) => fail_all(good, &error, out),
             }
         }
     }
@@ -195,7 +221,11 @@ impl RemoteSession {
                 plain(response.statuses)
             },
             Question::Expire(ttl_ms) => {
-                let request = ExpireRequest { ttl_ms, flags: 0, keys };
+                let request = ExpireRequest {
+                    ttl_ms,
+                    flags: 0,
+                    keys,
+                };
                 let response: ExpireResponse = self.ask_one(Opcode::Expire, &request, budget)?;
                 plain(response.statuses)
             },
@@ -216,7 +246,10 @@ impl RemoteSession {
         if valid == 0 {
             return Ok(0);
         }
-        let request = PrefixRequest { flags: 0, keys: batch(keys[..valid].iter().copied())? };
+        let request = PrefixRequest {
+            flags: 0,
+            keys: batch(keys[..valid].iter().copied())?,
+        };
         let budget = self.options.request_timeout;
         let response: PrefixResponse = self.ask_one(Opcode::Prefix, &request, budget)?;
         let count = response.count as usize;
@@ -244,7 +277,13 @@ impl RemoteSession {
         budget: Duration,
         read: impl FnOnce(Received<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.call_with_payload(opcode, request, payload, budget, read, |_, value| Ok(value))
+        self.call_with_payload(
+            opcode,
+            request,
+            Sending { payload, budget },
+            read,
+            |_, value| Ok(value),
+        )
     }
 
     /// One exchange on a connection of the pool. `read_payload` must read all of it or fail.
@@ -252,11 +291,11 @@ impl RemoteSession {
         &self,
         opcode: Opcode,
         request: &Q,
-        payload: &[&[u8]],
-        budget: Duration,
+        send: Sending<'_>,
         read_body: impl FnOnce(Received<'_>) -> Result<B, Error>,
         read_payload: impl FnOnce(&mut Connection, B) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let Sending { payload, budget } = send;
         let budget_ns = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX / 4);
         let mut connection = self.take_connection(clock::monotonic_ns() + budget_ns)?;
         let received = match connection.exchange(opcode, request, payload, budget) {
@@ -302,25 +341,46 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn run(&mut self, keys: &[&[u8]], wait_ms: u64, budget: Duration) -> Result<(), Error> {
-        let range = ByteRange { offset: self.range.offset, len: self.range.len.unwrap_or(0) };
+        let range = ByteRange {
+            offset: self.range.offset,
+            len: self.range.len.unwrap_or(0),
+        };
         // On the wire a length of zero means "to the end"; asked for here, it is a question.
         let no_bytes = self.range.len == Some(0);
-        let want_payload = if no_bytes { 0 } else { GetRequest::WANT_PAYLOAD };
-        let want_crc = if self.checks() { GetRequest::WANT_CRC } else { 0 };
+        let want_payload = if no_bytes {
+            0
+        } else {
+            GetRequest::WANT_PAYLOAD
+        };
+        let want_crc = if self.checks() {
+            GetRequest::WANT_CRC
+        } else {
+            0
+        };
         let request = GetRequest {
             wait_ms,
             flags: want_payload | want_crc,
             keys: batch(self.good.iter().map(|&index| keys[index]))?,
-            ranges: if self.range.is_whole() { Vec::new() } else { vec![range; self.good.len()] },
+            ranges: if self.range.is_whole() {
+                Vec::new()
+            } else {
+                vec![range; self.good.len()]
+            },
         };
-        let opcode = if wait_ms > 0 { Opcode::Wait } else { Opcode::Get };
+        let opcode = if wait_ms > 0 {
+            Opcode::Wait
+        } else {
+            Opcode::Get
+        };
         let expected = self.good.len();
         let session = self.session;
         session.call_with_payload(
             opcode,
             &request,
-            &[],
-            budget,
+            Sending {
+                payload: &[],
+                budget,
+            },
             |received| {
                 let response: GetResponse = answer(&received)?;
                 counted(response.answers.len(), expected).map(|()| response)
@@ -420,6 +480,12 @@ fn cuts(
         start = end;
         Some(cut)
     })
+}
+
+fn fail_all<T>(good: &[usize], error: &Error, out: &mut [Result<T, Error>]) {
+    for &index in good {
+        out[index] = Err(error.clone());
+    }
 }
 
 /// The positions of the keys that are keys; the others get their error.
