@@ -27,6 +27,8 @@ mod fork;
 mod life;
 mod map;
 mod mapped;
+#[cfg(all(test, loom))]
+mod model;
 mod notes;
 mod pins;
 mod ring;
