@@ -30,6 +30,8 @@ mod mapped;
 #[cfg(all(test, loom))]
 mod model;
 mod notes;
+#[cfg(test)]
+mod page;
 mod pins;
 mod ring;
 mod session;
