@@ -28,6 +28,7 @@ pub struct ArenaOptions {
 /// The bytes of one tenant. Lives on: any shard; unmapped when the last owner drops it.
 #[derive(Debug)]
 pub struct ArenaMemory {
+    // The order of the drops does not matter: a mapping outlives its descriptor.
     mapping: Mapping,
     memfd: Memfd,
     page_bytes: usize,
@@ -64,7 +65,8 @@ impl ArenaMemory {
         }
         // SAFETY: sysconf only reads a number; every argument is allowed.
         let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        let page_bytes = usize::try_from(page_bytes).map_err(|_| io::Error::last_os_error())?;
+        let page_bytes =
+            usize::try_from(page_bytes).map_err(|_negative| io::Error::last_os_error())?;
         assert!(page_bytes.is_power_of_two());
         Ok(Self {
             mapping,

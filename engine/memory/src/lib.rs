@@ -50,5 +50,5 @@ pub use lease::{LeaseBook, LeaseError, RUNS_PER_SESSION_MAX};
 pub use populate::{
     POPULATE_QUEUE_MAX, POPULATE_SLICE_BYTES, PopulateDone, PopulateJob, PopulateThread,
 };
-pub use quarantine::{Quarantine, QuarantineReason, QuarantineStats, SweepTicket};
+pub use quarantine::{Quarantine, QuarantineReason, QuarantineStats, SweepPass, SweepTicket};
 pub use waiting::{OVERTAKEN_MAX, OutOfMemoryQueue};

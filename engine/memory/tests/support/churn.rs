@@ -174,16 +174,13 @@ impl Churn {
         self.shards.iter().map(|shard| shard.payload).sum::<u64>() as f64 / self.capacity as f64
     }
 
-    pub(crate) fn check_invariants(&self) {
-        self.shards
-            .iter()
-            .for_each(|shard| shard.allocator.check_invariants());
-    }
-
     pub(crate) fn run(&mut self, warm_up: u64, steps: u64) -> ChurnReport {
         for _ in 0..warm_up {
             self.step();
         }
+        self.shards
+            .iter()
+            .for_each(|shard| shard.allocator.check_invariants());
         (self.evicted, self.young) = (0, 0);
         let (mut sum, mut least, mut allocated) = (0.0, 1.0_f64, 0);
         for _ in 0..steps {

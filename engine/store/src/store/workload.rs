@@ -244,9 +244,12 @@ fn bench_bodies_run_at_smoke_size() {
     }
 }
 
-/// Prints nanoseconds a call. For instructions a call, take 100,000 calls' worth from callgrind:
+/// Prints nanoseconds a call. For instructions, callgrind counts 100,000 calls of each policy:
 /// `CHARIOT_ENTRIES=1000000 valgrind --tool=callgrind --toggle-collect='*bench_lookups*'
 /// target/release/deps/chariot_store-HASH store_cost --ignored` (or `*bench_inserts*`).
+///
+/// On x86-64, key generation included, from 10^4 to 10^6 entries: a lookup 285 to 289, an insert
+/// that evicts 1,361 to 1,374 instructions.
 #[test]
 #[ignore = "long: make test-long"]
 fn store_cost_per_call_at_growing_sizes() {
