@@ -32,7 +32,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use crate::bell::BellShared;
 use crate::limits::{RING_IN_FLIGHT_MAX, RING_OPERATIONS_MAX};
-use slots::{Completed, Keep, SlotId, Slots};
+use slots::{Completed, Keep, SlotId, Slots, TakenReady};
 
 pub use mode::RingMode;
 pub use poll::{PollHandle, ReadyEvent};
@@ -171,8 +171,13 @@ impl DataRing {
     pub fn take_ready(&self) -> Option<ReadyEvent> {
         let mut inner = self.inner.borrow_mut();
         while let Some((slot, event)) = inner.ready.pop_front() {
-            if inner.slots.take_ready(slot) {
-                return Some(event);
+            match inner.slots.take_ready(slot) {
+                TakenReady::Gone => {},
+                TakenReady::Going => return Some(event),
+                TakenReady::Rearm => {
+                    inner.backlog.push_back(slot);
+                    return Some(event);
+                },
             }
         }
         None
@@ -431,10 +436,6 @@ impl Inner {
             Completed::Waiting(waker) => self.woken.extend(waker),
             Completed::Released(keep) => self.released.push(keep),
             Completed::Ready(event) => self.ready.push_back((slot, event)),
-            Completed::Rearm(event) => {
-                self.ready.extend(event.map(|event| (slot, event)));
-                self.backlog.push_back(slot);
-            },
             Completed::Nothing => {},
         }
     }
@@ -448,7 +449,7 @@ impl Inner {
             Completed::Waiting(waker) => self.woken.extend(waker),
             Completed::Released(keep) => self.released.push(keep),
             Completed::Ready(event) => self.ready.push_back((slot, event)),
-            Completed::Rearm(_) | Completed::Nothing => {},
+            Completed::Nothing => {},
         }
     }
 
