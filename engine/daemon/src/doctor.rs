@@ -1,8 +1,8 @@
 //! Whether this machine can run these settings: `--doctor`, and the same checks before every start.
 //!
-//! Facts are gathered first ([`Facts`], from `/proc`, `/sys` and one probe of io_uring) and judged
-//! second ([`examine`], pure), so that a test can describe any machine. A `fail` refuses a start;
-//! a `warn` costs speed or comfort and is logged.
+//! Facts are gathered first ([`Facts`], from `/proc`, `/sys` and one probe of `io_uring`) and
+//! judged second ([`examine`], pure), so that a test can describe any machine. A `fail` refuses a
+//! start; a `warn` costs speed or comfort and is logged.
 
 use std::fmt::Write as _;
 
@@ -137,8 +137,7 @@ fn check_kernel(report: &mut Report, facts: &Facts) {
     let verdict = match facts.kernel {
         Some(version) if version >= KERNEL_SUPPORTED => Verdict::Ok,
         Some(version) if version < KERNEL_MIN => Verdict::Fail,
-        Some(_) => Verdict::Warn,
-        None => Verdict::Warn,
+        Some(_) | None => Verdict::Warn,
     };
     let remedy = "use kernel 6.6 or newer; 5.15 to 6.5 works with fewer fast paths";
     report.note("kernel", verdict, found, remedy);
@@ -147,16 +146,13 @@ fn check_kernel(report: &mut Report, facts: &Facts) {
 fn check_io_uring(report: &mut Report, facts: &Facts) {
     match &facts.io_uring {
         Ok(found) => report.note("io_uring", Verdict::Ok, found.clone(), ""),
-        Err(cause) => {
-            let remedy = match (facts.io_uring_disabled, facts.seccomp) {
-                (1 | 2, _) => "set sysctl kernel.io_uring_disabled=0",
-                (_, 2) => {
-                    "the container's seccomp profile blocks it: allow io_uring_setup, \
-                     io_uring_enter and io_uring_register, or run with seccomp unconfined"
-                },
-                _ => "allow io_uring_setup in the sandbox, or use a kernel that has it",
-            };
-            report.note("io_uring", Verdict::Fail, cause.clone(), remedy);
+        Err(error) => {
+            report.note(
+                "io_uring",
+                Verdict::Fail,
+                error.cause.clone(),
+                &error.remedy,
+            );
         },
     }
     let (verdict, found) = match facts.seccomp {

@@ -35,7 +35,9 @@ impl ForkGuard {
         if page == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let page = NonNull::new(page.cast()).expect("the kernel maps nothing at address zero");
+        let Some(page) = NonNull::new(page.cast()) else {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        };
         let guard = Self { page, len };
         // SAFETY: the range is the page just mapped; its content is zero and stays.
         sys::check(unsafe { libc::madvise(page.as_ptr().cast(), len, libc::MADV_WIPEONFORK) })?;

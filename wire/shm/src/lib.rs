@@ -27,7 +27,12 @@ mod fork;
 mod life;
 mod map;
 mod mapped;
+#[cfg(test)]
+#[cfg(loom)]
+mod model;
 mod notes;
+#[cfg(test)]
+mod page;
 mod pins;
 mod ring;
 mod session;

@@ -6,19 +6,20 @@ use std::task::{Context, Poll};
 
 use io_uring::squeue;
 
+use super::RingError;
+use super::ring::Ring;
 use super::slots::{Keep, SlotId};
-use super::{DataRing, RingError};
 
 /// One operation on its way: awaiting it gives the kernel's result and what it kept; dropping it cancels
 /// the operation and leaves what it keeps to the ring until the kernel is done with it.
 pub(super) struct Op {
-    ring: DataRing,
+    ring: Ring,
     state: State,
 }
 
 enum State {
     Started(SlotId),
-    Refused(Option<(RingError, Keep)>),
+    Refused(Option<Box<(RingError, Keep)>>),
     Finished,
 }
 
@@ -27,7 +28,7 @@ pub(super) type OpOutput = (Result<i32, RingError>, Keep);
 
 impl Op {
     /// The entry's pointers lead into memory that `keep` owns.
-    pub(super) fn new(ring: &DataRing, entry: squeue::Entry, keep: Keep) -> Self {
+    pub(super) fn new(ring: &Ring, entry: squeue::Entry, keep: Keep) -> Self {
         let state = match ring.start(entry, keep) {
             Ok(slot) => State::Started(slot),
             Err(refused) => State::Refused(Some(refused)),
@@ -42,16 +43,11 @@ impl Op {
 impl Future for Op {
     type Output = OpOutput;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<OpOutput> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OpOutput> {
         match &mut self.state {
             State::Started(slot) => {
                 let slot = *slot;
-                let polled = self
-                    .ring
-                    .inner
-                    .borrow_mut()
-                    .slots
-                    .poll(slot, context.waker());
+                let polled = self.ring.poll(slot, cx.waker());
                 let Some((result, keep)) = polled else {
                     return Poll::Pending;
                 };
@@ -59,7 +55,7 @@ impl Future for Op {
                 Poll::Ready((Ok(result), keep))
             },
             State::Refused(refused) => {
-                let (error, keep) = refused
+                let (error, keep) = *refused
                     .take()
                     .expect("a future is not polled after its end");
                 self.state = State::Finished;

@@ -7,8 +7,12 @@
 
 use io_uring::{opcode, types};
 
+use super::ring::Ring;
 use super::slots::{Keep, SlotId};
 use super::{DataRing, IoFd, RingError};
+
+/// The event that is polled for.
+const READABLE: u32 = libc::EPOLLIN.cast_unsigned();
 
 /// A polled descriptor has become ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub struct ReadyEvent {
 #[derive(Debug)]
 #[must_use = "dropping it ends the poll"]
 pub struct PollHandle {
-    ring: DataRing,
+    ring: Ring,
     slot: SlotId,
 }
 
@@ -33,16 +37,16 @@ impl DataRing {
     /// # Errors
     /// [`RingError::Full`] when the ring has as many operations as it may.
     pub fn poll_multishot(&self, fd: &IoFd, key: u64) -> Result<PollHandle, RingError> {
-        let events = u32::try_from(libc::POLLIN).expect("a small positive constant");
-        let entry = opcode::PollAdd::new(types::Fd(fd.raw()), events)
+        let entry = opcode::PollAdd::new(types::Fd(fd.raw()), READABLE)
             .multi(true)
             .build();
         let slot = self
+            .polls
             .start(entry, Keep::Fd(fd.clone()))
-            .map_err(|(error, _)| error)?;
-        self.inner.borrow_mut().slots.set_multishot(slot, key);
+            .map_err(|refused| refused.0)?;
+        self.polls.set_multishot(slot, key);
         Ok(PollHandle {
-            ring: self.clone(),
+            ring: self.polls.clone(),
             slot,
         })
     }
