@@ -20,6 +20,7 @@ use chariot_shm::index::{
 use chariot_shm::{Mapping, Memfd, MemfdOptions};
 
 const BATCH: usize = 64;
+const SIZES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 
 fn mix(seed: u64) -> u64 {
     let mut word = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -81,7 +82,13 @@ fn main() {
         "{:>9} {:>10} {:>10} {:>10} {:>10} {:>10}",
         "keys", "insert ns", "find ns", "batch ns", "absent ns", "bytes/key"
     );
-    for keys in [10_000_u64, 100_000, 1_000_000, 10_000_000] {
+    // `index_speed KEYS FINDS` runs one row, to count instructions under valgrind.
+    let arguments: Vec<u64> = std::env::args()
+        .skip(1)
+        .map(|argument| argument.parse().unwrap())
+        .collect();
+    let sizes = arguments.first().map_or(&SIZES[..], std::slice::from_ref);
+    for &keys in sizes {
         let options = IndexOptions::new(u32::try_from(keys).unwrap());
         let size = options.memory_size_bytes();
         let memfd = Memfd::create("index-speed", size, MemfdOptions::default()).unwrap();
@@ -96,7 +103,7 @@ fn main() {
         let read_only = memfd.read_only().unwrap();
         let reader =
             IndexReader::new(Mapping::read_only(read_only.as_fd(), 0, len).unwrap()).unwrap();
-        let finds = 2_000_000;
+        let finds = arguments.get(1).copied().unwrap_or(2_000_000);
         for key in 0..keys {
             black_box(find(&reader, key));
         }
