@@ -235,6 +235,20 @@ fn a_large_table_splits_by_tags_alone() {
     index.check_invariants();
 }
 
+/// Looks every key below `staying` up; answers how many were absent.
+fn misses(reader: &IndexReader, staying: u64) -> u32 {
+    let mut missed = 0;
+    for key in 0..staying {
+        let (hi, lo) = hash(key);
+        match reader.find(hi, lo) {
+            Lookup::Here(found) => assert_eq!(found.extent, found.version * 64),
+            Lookup::Absent => missed += 1,
+            Lookup::Elsewhere(_) | Lookup::Unsettled => {},
+        }
+    }
+    missed
+}
+
 #[test]
 fn keys_that_stay_are_never_missed_while_others_come_and_go() {
     let mut index = writer(20_000, 1);
@@ -255,14 +269,7 @@ fn keys_that_stay_are_never_missed_while_others_come_and_go() {
             scope.spawn(|| {
                 let mut missed = 0;
                 while !done.load(Ordering::Relaxed) {
-                    for key in 0..staying {
-                        let (hi, lo) = hash(key);
-                        match reader.find(hi, lo) {
-                            Lookup::Here(found) => assert_eq!(found.extent, found.version * 64),
-                            Lookup::Absent => missed += 1,
-                            Lookup::Elsewhere(_) | Lookup::Unsettled => {},
-                        }
-                    }
+                    missed += misses(&reader, staying);
                 }
                 missed
             })
