@@ -1,0 +1,273 @@
+//! One tenant on one shard: entries, extents, leases, quarantine, and who waits for memory.
+//!
+//! Lives on: owner shard. This is where memory and store meet: a value gets room here ([`TenantShard::reserve`]),
+//! becomes visible ([`TenantShard::publish`]), and gives its room back after every pin is gone
+//! ([`TenantShard::sweep`]). The order of §6 of ARCHITECTURE.md is kept in this file alone: unlink, fence, scan, reuse.
+//!
+//! Neighbours: `handlers/` call it, `granules.rs` feeds it granules.
+
+use std::sync::Arc;
+
+use chariot_base::{Extent, SessionId, TenantId};
+use chariot_memory::{
+    ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine, QuarantineReason, SlotRun,
+};
+use chariot_proto::{KeyHash, KeySecret};
+use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
+
+use crate::granules::GranuleState;
+use crate::limits::{EVICTION_ROUNDS, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH};
+use crate::session::Sessions;
+use crate::waiting::Waiter;
+
+/// Extents judged in one sweep.
+const SWEEP_BUDGET: usize = 4096;
+/// Bytes evicted at least in one round, so that a pin scan serves many small writes.
+const EVICT_BATCH_BYTES: u64 = 256 << 10;
+
+/// One tenant's share of a shard.
+#[derive(Debug)]
+pub(crate) struct TenantShard {
+    /// The tenant.
+    pub(crate) id: TenantId,
+    /// Secret of its key hashes.
+    pub(crate) secret: KeySecret,
+    /// Its arena, mapped.
+    pub(crate) arena: Arc<ArenaMemory>,
+    /// Entries, eviction order, timers.
+    pub(crate) store: Store,
+    /// Granules of this shard, cut into extents.
+    pub(crate) extents: ExtentAllocator,
+    /// What local sessions hold for writing.
+    pub(crate) leases: LeaseBook,
+    /// What waits for pins.
+    pub(crate) quarantine: Quarantine,
+    /// What the daemon itself reads or writes.
+    pub(crate) io_pins: IoPins,
+    /// Who waits for memory.
+    pub(crate) waiters: OutOfMemoryQueue<Waiter>,
+    /// What this shard knows of the node's free granules.
+    pub(crate) granules: GranuleState,
+    /// Requests that had to wait for memory.
+    pub(crate) waits: u64,
+    /// Those answered out of memory.
+    pub(crate) wait_timeouts: u64,
+    effects: Effects,
+    freed: Vec<Extent>,
+    /// Retired since the last sweep.
+    unswept: usize,
+    /// Rises whenever memory came free: waiters are looked at again.
+    pub(crate) freed_events: u64,
+}
+
+impl TenantShard {
+    /// Makes an empty share.
+    pub(crate) fn new(
+        id: TenantId,
+        secret: KeySecret,
+        arena: Arc<ArenaMemory>,
+        store: Store,
+    ) -> Self {
+        Self {
+            id,
+            secret,
+            arena,
+            store,
+            extents: ExtentAllocator::new(),
+            leases: LeaseBook::new(),
+            quarantine: Quarantine::new(),
+            io_pins: IoPins::new(),
+            waiters: OutOfMemoryQueue::new(MEMORY_WAITERS_MAX),
+            granules: GranuleState::default(),
+            waits: 0,
+            wait_timeouts: 0,
+            effects: Effects::new(),
+            freed: Vec::new(),
+            unswept: 0,
+            freed_events: 0,
+        }
+    }
+
+    /// Finds room for `len` bytes: free memory first, then what waits for a scan only, then, once the home says that
+    /// no granule is free, by eviction. `None`: nothing now; the caller queues, and `granules` knows what to ask for.
+    pub(crate) fn reserve(&mut self, len: u64, sessions: &mut Sessions, now_ns: u64) -> Option<Extent> {
+        assert!(len > 0);
+        if let Some(extent) = self.extents.allocate(len) {
+            return Some(extent);
+        }
+        if self.unswept > 0 && self.sweep(sessions, now_ns) > 0 {
+            if let Some(extent) = self.extents.allocate(len) {
+                return Some(extent);
+            }
+        }
+        self.granules.want(len);
+        if !self.granules.is_exhausted() {
+            return None;
+        }
+        for round in 0..EVICTION_ROUNDS {
+            if !self.evict_for(len, round, sessions, now_ns) {
+                break;
+            }
+            if let Some(extent) = self.extents.allocate(len) {
+                return Some(extent);
+            }
+        }
+        None
+    }
+
+    /// Evicts once and sweeps; `false` when nothing more can be gained.
+    ///
+    /// The first rounds follow the policy. Where that frees scattered pieces only, the allocator names the cheapest
+    /// neighbours, so that a large value gets a contiguous place without emptying the cache.
+    fn evict_for(&mut self, len: u64, round: u32, sessions: &mut Sessions, now_ns: u64) -> bool {
+        let pins = sessions.last_pins();
+        let io_pins = &self.io_pins;
+        let skip = |extent: Extent| pins.contains(extent.offset) || io_pins.contains(extent);
+        let mut gained = 0;
+        if round < 2 {
+            let want = len.max(EVICT_BATCH_BYTES.min(self.store.evictable_bytes() / 16));
+            let evicted = self.store.evict(want, &skip, &mut self.effects);
+            gained = evicted.entries;
+            if evicted.entries == 0 && evicted.blocked == Some(Blocked::Empty) {
+                return self.drain_effects() > 0 && self.sweep(sessions, now_ns) > 0;
+            }
+        } else {
+            let store = &self.store;
+            let victims = self.extents.victims_for(len, |record, bytes| {
+                let extent = store.evictable_extent(record)?;
+                (!skip(extent)).then_some(bytes)
+            });
+            if let Some(victims) = victims {
+                let evicted = self.store.evict_records(&victims.tags, &skip, &mut self.effects);
+                gained = evicted.entries;
+            }
+        }
+        self.drain_effects();
+        let swept = self.sweep(sessions, now_ns);
+        gained > 0 || swept > 0
+    }
+
+    /// Makes a value visible. On success the store owns the extent; on failure it is free again, exactly once.
+    pub(crate) fn publish(
+        &mut self,
+        hash: KeyHash,
+        entry: &NewEntry,
+        now_ms: u64,
+    ) -> Result<Inserted, InsertError> {
+        let outcome = self.store.insert(hash, entry, now_ms, &mut self.effects);
+        match outcome {
+            Ok(inserted) => self.extents.set_tag(entry.extent.offset, Some(inserted.record)),
+            Err(_) => self.free(entry.extent.offset),
+        }
+        self.drain_effects();
+        outcome
+    }
+
+    /// Deletes a key; says whether it was there.
+    pub(crate) fn delete(&mut self, hash: KeyHash, now_ms: u64) -> bool {
+        let was_there = self.store.remove(hash, now_ms, &mut self.effects);
+        self.drain_effects();
+        was_there
+    }
+
+    /// Ends entries whose time is over; says how many, and whether more are due.
+    pub(crate) fn expire(&mut self, now_ms: u64, budget: u32) -> (u32, bool) {
+        let advanced = self.store.advance(now_ms, &mut self.effects, budget);
+        self.drain_effects();
+        (advanced.expired, advanced.has_more)
+    }
+
+    /// Frees an extent that was never visible to anyone but its writer.
+    pub(crate) fn free(&mut self, offset: u64) {
+        self.extents.free(offset);
+        self.freed_events += 1;
+    }
+
+    /// Moves what the store retired into quarantine; returns how many.
+    fn drain_effects(&mut self) -> usize {
+        let count = self.effects.retired.len();
+        for retired in self.effects.retired.drain(..) {
+            // The tag named the record that is gone; victims are asked for by tag.
+            self.extents.set_tag(retired.extent.offset, None);
+            self.quarantine.retire(retired.extent, QuarantineReason::Unlinked);
+        }
+        self.unswept += count;
+        count
+    }
+
+    /// Whether enough was retired that a pin scan pays, or a pass ends with something to judge.
+    pub(crate) fn wants_sweep(&self, at_end_of_pass: bool) -> bool {
+        self.unswept >= SWEEP_BATCH || (at_end_of_pass && self.unswept > 0)
+    }
+
+    /// Scans the pins and frees what nobody holds; returns how many extents came free.
+    pub(crate) fn sweep(&mut self, sessions: &mut Sessions, now_ns: u64) -> usize {
+        let ticket = self.quarantine.ticket();
+        self.unswept = 0;
+        if self.quarantine.is_empty() {
+            return 0;
+        }
+        let pins = sessions.scan_pins(self.id);
+        let is_pinned = |extent: Extent| pins.contains(extent.offset);
+        self.freed.clear();
+        self.quarantine.sweep(
+            ticket,
+            now_ns,
+            SWEEP_BUDGET,
+            is_pinned,
+            &self.io_pins,
+            &mut self.freed,
+        );
+        for extent in &self.freed {
+            self.extents.free(extent.offset);
+        }
+        self.freed_events += self.freed.len() as u64;
+        self.freed.len()
+    }
+
+    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle budget allows, at
+    /// least one. `None`: no memory now.
+    pub(crate) fn lend(
+        &mut self,
+        session: SessionId,
+        len: u64,
+        count: u32,
+        sessions: &mut Sessions,
+        now_ns: u64,
+    ) -> Option<SlotRun> {
+        let free = self.extents.stats().free + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
+        let budget = LeaseBook::budget(free, sessions.len())
+            .saturating_sub(self.leases.idle_bytes(session));
+        let slots = u32::try_from(budget / len).unwrap_or(u32::MAX).clamp(1, count.max(1));
+        let run = match self.extents.allocate_run(len, slots) {
+            Some(run) => run,
+            None => {
+                let extent = self.reserve(len, sessions, now_ns)?;
+                let slot_len = self.extents.block_len(extent.offset).expect("just reserved");
+                SlotRun { offset: extent.offset, slot_len, count: 1 }
+            },
+        };
+        if self.leases.grant(session, run).is_err() {
+            for slot in 0..u64::from(run.count) {
+                self.free(run.offset + slot * run.slot_len);
+            }
+            return None;
+        }
+        Some(run)
+    }
+
+    /// Takes back all leases of a session that ended.
+    pub(crate) fn drop_session(&mut self, session: SessionId, dead_until_ns: Option<u64>) {
+        for extent in self.leases.drop_session(session) {
+            match dead_until_ns {
+                None => self.free(extent.offset),
+                Some(until_ns) => {
+                    self.quarantine.retire(extent, QuarantineReason::LeaseOfDead { until_ns });
+                },
+            }
+        }
+        self.quarantine.session_gone(session);
+        // Its pins are gone with it: what they held can be judged again.
+        self.unswept = self.unswept.max(usize::from(!self.quarantine.is_empty()));
+    }
+}
