@@ -1,1 +1,42 @@
-//! The Rust SDK: synchronous and async faces, local and remote.
+//! The Rust SDK of Chariot: a cache client that reads and writes shared memory when the daemon is
+//! on this host, and speaks TCP when it is not.
+//!
+//! One core, two transports behind one internal port (`transport.rs`). `local` keeps a session over
+//! the daemon's unix socket: shared-memory rings, leases to write into, pins to read under.
+//! `remote` sends frames with the payload inline. A client given host and port finds shared memory
+//! by itself when the host is its own.
+//!
+//! A miss is never an error. While the daemon is away reads are misses and writes answer
+//! [`Status::Restarting`]; the next call reconnects, with a bounded back-off.
+//!
+//! ```no_run
+//! use chariot_client::{Client, ConnectOptions, GetOptions, SetOptions, Target};
+//!
+//! # fn main() -> Result<(), chariot_client::Error> {
+//! let client = Client::connect(ConnectOptions::new(Target::Tcp("127.0.0.1:31501".into())))?;
+//! client.set(b"answer", b"42", &SetOptions::default())?;
+//! assert_eq!(client.get(b"answer", &GetOptions::default())?, Some(b"42".to_vec()));
+//! # Ok(())
+//! # }
+//! ```
+
+mod async_client;
+mod client;
+mod core;
+mod error;
+mod local;
+mod options;
+mod sink;
+mod view;
+mod write_buffer;
+
+pub use chariot_proto::{Status, StatusClass, WriteMode};
+
+pub use crate::async_client::AsyncClient;
+pub use crate::client::{Client, Place};
+pub use crate::error::Error;
+pub use crate::options::{
+    ConnectOptions, GetOptions, Secret, SetOptions, SharedMemory, Target, Version,
+};
+pub use crate::view::View;
+pub use crate::write_buffer::WriteBuffer;

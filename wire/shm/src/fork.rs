@@ -62,3 +62,6 @@ impl Drop for ForkGuard {
         debug_assert!(result == 0);
     }
 }
+
+#[cfg(test)]
+mod tests;

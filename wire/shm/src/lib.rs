@@ -17,6 +17,7 @@
 pub mod clock;
 pub mod fds;
 pub mod futex;
+pub mod index;
 pub mod layout;
 pub mod sync;
 

@@ -248,3 +248,6 @@ impl Drop for Mapping {
         debug_assert!(result == 0);
     }
 }
+
+#[cfg(test)]
+mod tests;

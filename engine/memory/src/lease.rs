@@ -1,0 +1,351 @@
+//! Memory lent to sessions for writing, and the rule that each slot comes back exactly once.
+//!
+//! Lives on: owner shard, one per tenant and shard. A session holds runs of slots it may write into
+//! (idle); naming a slot in a submission moves it to the shard ([`LeaseBook::take`]), from then on
+//! it belongs to that submission until its completion is seen. What a session says is hostile: an
+//! offset it does not hold, or names a second time, is an error value and changes nothing.
+//!
+//! Neighbours: `extent` makes the runs; the server frees what [`LeaseBook::give_back`] and
+//! [`LeaseBook::drop_session`] return (after a grace period in `quarantine` when the session died).
+
+use std::collections::BTreeMap;
+
+use chariot_base::limits::IDLE_LEASE_BYTES_MAX;
+use chariot_base::{Extent, SessionId};
+
+use crate::extent::{RUN_SLOTS_MAX, SlotRun};
+
+/// Most runs of one session on one shard: 32 MiB of leases in runs of one smallest 4 KiB slot would
+/// be 8,192; sessions that hold that many fragments are asked to give some back first.
+pub const RUNS_PER_SESSION_MAX: usize = 1024;
+
+/// Says why a session's word about a lease was refused; nothing has changed. The session mends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// The session holds no idle slot that begins there: foreign, unknown, or named before.
+    #[error("no idle slot of this session begins at offset {offset}")]
+    NotLeased {
+        /// The offset the session named.
+        offset: u64,
+    },
+    /// The value is empty or longer than the slot.
+    #[error("length {len} does not fit the slot of {slot_len} bytes at offset {offset}")]
+    WrongLen {
+        /// The offset the session named.
+        offset: u64,
+        /// The length the session named.
+        len: u64,
+        /// What the slot holds.
+        slot_len: u64,
+    },
+    /// The session's runs are at their limit; it must use or return some first.
+    #[error("the session holds {RUNS_PER_SESSION_MAX} runs already")]
+    TooManyRuns,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    slot_len: u64,
+    /// One bit per slot that is still idle.
+    idle: u64,
+}
+
+#[derive(Debug, Default)]
+struct SessionLeases {
+    runs: BTreeMap<u64, Held>,
+    idle_bytes: u64,
+}
+
+/// Records which session may write where. Lives on: owner shard.
+#[derive(Debug, Default)]
+pub struct LeaseBook {
+    sessions: BTreeMap<SessionId, SessionLeases>,
+    idle_bytes: u64,
+}
+
+impl LeaseBook {
+    /// Makes an empty book.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns how many idle bytes one session may hold: min(32 MiB, free / (2 × sessions)).
+    ///
+    /// `free_bytes` is what the shard could still give out; with no session yet, it counts as one.
+    pub fn budget(free_bytes: u64, session_count: usize) -> u64 {
+        let sessions = session_count.max(1) as u64;
+        IDLE_LEASE_BYTES_MAX.min(free_bytes / (2 * sessions))
+    }
+
+    /// Lends a run to a session.
+    ///
+    /// # Errors
+    /// [`LeaseError::TooManyRuns`]: the caller frees the run and the session writes with a copy.
+    ///
+    /// # Panics
+    /// When the run is empty, too long for the book, or overlaps one that the session holds.
+    pub fn grant(&mut self, session: SessionId, run: SlotRun) -> Result<(), LeaseError> {
+        assert!(run.count > 0);
+        assert!(run.count <= RUN_SLOTS_MAX);
+        assert!(run.slot_len > 0);
+        let leases = self.sessions.entry(session).or_default();
+        if leases.runs.len() >= RUNS_PER_SESSION_MAX {
+            return Err(LeaseError::TooManyRuns);
+        }
+        let idle = u64::MAX >> (RUN_SLOTS_MAX - run.count);
+        let held = Held {
+            slot_len: run.slot_len,
+            idle,
+        };
+        if let Some((&offset, below)) = leases.runs.range(..=run.offset).next_back() {
+            let slots = u64::from(u64::BITS - below.idle.leading_zeros());
+            assert!(
+                offset + slots * below.slot_len <= run.offset,
+                "runs do not overlap"
+            );
+        }
+        let replaced = leases.runs.insert(run.offset, held);
+        assert!(replaced.is_none());
+        leases.idle_bytes += run.bytes();
+        self.idle_bytes += run.bytes();
+        Ok(())
+    }
+
+    /// Moves a slot from the session to one submission: the extent to publish.
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLeased`] and [`LeaseError::WrongLen`]: the submission is answered with an
+    /// error, and the slot, if there is one, stays with the session.
+    pub fn take(
+        &mut self,
+        session: SessionId,
+        offset: u64,
+        len: u64,
+    ) -> Result<Extent, LeaseError> {
+        let slot_len = self
+            .find(session, offset)
+            .ok_or(LeaseError::NotLeased { offset })?;
+        if len == 0 || len > slot_len {
+            return Err(LeaseError::WrongLen {
+                offset,
+                len,
+                slot_len,
+            });
+        }
+        self.remove(session, offset);
+        Ok(Extent::new(offset, len))
+    }
+
+    /// Takes an idle slot back; the caller frees it. Its length is the whole slot's.
+    ///
+    /// # Errors
+    /// [`LeaseError::NotLeased`]: the second return of a slot, or one never lent.
+    pub fn give_back(&mut self, session: SessionId, offset: u64) -> Result<Extent, LeaseError> {
+        let slot_len = self
+            .find(session, offset)
+            .ok_or(LeaseError::NotLeased { offset })?;
+        self.remove(session, offset);
+        Ok(Extent::new(offset, slot_len))
+    }
+
+    /// Takes back all idle slots of a session that said farewell or died; the caller frees them.
+    pub fn drop_session(&mut self, session: SessionId) -> Vec<Extent> {
+        let Some(leases) = self.sessions.remove(&session) else {
+            return Vec::new();
+        };
+        self.idle_bytes -= leases.idle_bytes;
+        let slots = |(offset, held): (u64, Held)| {
+            (0..u64::from(RUN_SLOTS_MAX))
+                .filter(move |&slot| held.idle & (1 << slot) != 0)
+                .map(move |slot| Extent::new(offset + slot * held.slot_len, held.slot_len))
+        };
+        leases.runs.into_iter().flat_map(slots).collect()
+    }
+
+    /// Returns the idle bytes that one session holds.
+    pub fn idle_bytes(&self, session: SessionId) -> u64 {
+        self.sessions
+            .get(&session)
+            .map_or(0, |leases| leases.idle_bytes)
+    }
+
+    /// Returns the idle bytes of all sessions together, for the accounting.
+    pub const fn total_idle_bytes(&self) -> u64 {
+        self.idle_bytes
+    }
+
+    /// Returns by how many bytes a session exceeds its budget: what to recall when it next calls.
+    pub fn excess_bytes(&self, session: SessionId, budget: u64) -> u64 {
+        self.idle_bytes(session).saturating_sub(budget)
+    }
+
+    fn find(&self, session: SessionId, offset: u64) -> Option<u64> {
+        let leases = self.sessions.get(&session)?;
+        let (&first, held) = leases.runs.range(..=offset).next_back()?;
+        let inside = offset - first;
+        let slot = inside / held.slot_len;
+        let idle = inside.is_multiple_of(held.slot_len)
+            && slot < u64::from(RUN_SLOTS_MAX)
+            && held.idle & (1 << slot) != 0;
+        idle.then_some(held.slot_len)
+    }
+
+    fn remove(&mut self, session: SessionId, offset: u64) {
+        let leases = self.sessions.get_mut(&session).expect("found before");
+        let (&first, held) = leases
+            .runs
+            .range_mut(..=offset)
+            .next_back()
+            .expect("found before");
+        let bit = 1 << ((offset - first) / held.slot_len);
+        assert!(held.idle & bit != 0);
+        held.idle &= !bit;
+        let (slot_len, spent) = (held.slot_len, held.idle == 0);
+        leases.idle_bytes -= slot_len;
+        self.idle_bytes -= slot_len;
+        if spent {
+            leases.runs.remove(&first);
+        }
+    }
+
+    /// Checks that all counts agree; O(runs).
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn check_invariants(&self) {
+        let mut total = 0;
+        for leases in self.sessions.values() {
+            let bytes = |held: &Held| u64::from(held.idle.count_ones()) * held.slot_len;
+            assert_eq!(
+                leases.idle_bytes,
+                leases.runs.values().map(bytes).sum::<u64>()
+            );
+            assert!(leases.runs.values().all(|held| held.idle != 0));
+            total += leases.idle_bytes;
+        }
+        assert_eq!(total, self.idle_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: SessionId = SessionId(1);
+    const B: SessionId = SessionId(2);
+    const RUN: SlotRun = SlotRun {
+        offset: 8192,
+        slot_len: 4096,
+        count: 3,
+    };
+
+    fn book() -> LeaseBook {
+        let mut book = LeaseBook::new();
+        book.grant(A, RUN).expect("an empty book has room");
+        book
+    }
+
+    #[test]
+    fn slot_is_published_exactly_once() {
+        let mut book = book();
+        assert_eq!(book.take(A, 12288, 100), Ok(Extent::new(12288, 100)));
+        assert_eq!(
+            book.take(A, 12288, 100),
+            Err(LeaseError::NotLeased { offset: 12288 })
+        );
+        assert_eq!(
+            book.give_back(A, 12288),
+            Err(LeaseError::NotLeased { offset: 12288 })
+        );
+        assert_eq!(book.idle_bytes(A), 8192);
+        book.check_invariants();
+    }
+
+    #[test]
+    fn foreign_unknown_and_crooked_offsets_are_refused_and_change_nothing() {
+        let mut book = book();
+        for (session, offset) in [(B, 8192), (A, 8193), (A, 4096), (A, 20480), (A, u64::MAX)] {
+            assert_eq!(
+                book.take(session, offset, 1),
+                Err(LeaseError::NotLeased { offset })
+            );
+            assert_eq!(
+                book.give_back(session, offset),
+                Err(LeaseError::NotLeased { offset })
+            );
+        }
+        assert_eq!(book.idle_bytes(A), RUN.bytes());
+    }
+
+    #[test]
+    fn wrong_length_leaves_the_slot_with_its_session() {
+        let mut book = book();
+        for len in [0, 4097, u64::MAX] {
+            let refused = LeaseError::WrongLen {
+                offset: 8192,
+                len,
+                slot_len: 4096,
+            };
+            assert_eq!(book.take(A, 8192, len), Err(refused));
+        }
+        assert_eq!(book.take(A, 8192, 4096), Ok(Extent::new(8192, 4096)));
+    }
+
+    #[test]
+    fn slot_is_given_back_exactly_once() {
+        let mut book = book();
+        assert_eq!(book.give_back(A, 8192), Ok(Extent::new(8192, 4096)));
+        assert_eq!(
+            book.give_back(A, 8192),
+            Err(LeaseError::NotLeased { offset: 8192 })
+        );
+        assert_eq!(
+            book.take(A, 8192, 1),
+            Err(LeaseError::NotLeased { offset: 8192 })
+        );
+    }
+
+    #[test]
+    fn dead_session_returns_only_what_was_idle() {
+        let mut book = book();
+        book.take(A, 8192, 1).expect("held");
+        let idle = book.drop_session(A);
+        assert_eq!(idle, [Extent::new(12288, 4096), Extent::new(16384, 4096)]);
+        assert_eq!(book.drop_session(A), []);
+        assert_eq!(book.total_idle_bytes(), 0);
+        assert_eq!(
+            book.take(A, 12288, 1),
+            Err(LeaseError::NotLeased { offset: 12288 })
+        );
+    }
+
+    #[test]
+    fn runs_of_one_session_are_bounded() {
+        let mut book = LeaseBook::new();
+        for index in 0..RUNS_PER_SESSION_MAX as u64 {
+            let run = SlotRun {
+                offset: index * 4096,
+                slot_len: 4096,
+                count: 1,
+            };
+            book.grant(A, run).expect("below the limit");
+        }
+        let run = SlotRun {
+            offset: 1 << 40,
+            slot_len: 4096,
+            count: 1,
+        };
+        assert_eq!(book.grant(A, run), Err(LeaseError::TooManyRuns));
+        book.grant(B, run)
+            .expect("another session has its own limit");
+        book.check_invariants();
+    }
+
+    #[test]
+    fn budget_is_half_a_fair_share_and_at_most_the_limit() {
+        assert_eq!(LeaseBook::budget(1 << 40, 1), IDLE_LEASE_BYTES_MAX);
+        assert_eq!(LeaseBook::budget(4 << 20, 4), 512 << 10);
+        assert_eq!(LeaseBook::budget(4096, 0), 2048);
+        assert_eq!(book().excess_bytes(A, 4096), 8192);
+    }
+}

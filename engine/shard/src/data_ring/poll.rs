@@ -1,0 +1,55 @@
+//! Polls that fire again and again: session bells.
+//!
+//! The eventfd of a session is shared with its client, which may drain it, fill it or switch it to
+//! non-blocking mode. It is therefore never read or written here, only polled, edge by edge: whatever
+//! the client does to it can cost it its own wakes and nothing else. Bursts are merged: a key is in the
+//! ready list at most once.
+
+use io_uring::{opcode, types};
+
+use super::slots::{Keep, SlotId};
+use super::{DataRing, IoFd, RingError};
+
+/// A polled descriptor has become ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadyEvent {
+    /// The key given to [`DataRing::poll_multishot`].
+    pub key: u64,
+    /// The poll has failed and ended for this reason; `None` for readiness.
+    pub errno: Option<i32>,
+}
+
+/// A running poll; dropping it ends it, and no event of it is delivered any more. Lives on: owner shard.
+#[derive(Debug)]
+#[must_use = "dropping it ends the poll"]
+pub struct PollHandle {
+    ring: DataRing,
+    slot: SlotId,
+}
+
+impl DataRing {
+    /// Polls `fd` for readability until the handle is dropped; events come by [`DataRing::take_ready`].
+    ///
+    /// # Errors
+    /// [`RingError::Full`] when the ring has as many operations as it may.
+    pub fn poll_multishot(&self, fd: &IoFd, key: u64) -> Result<PollHandle, RingError> {
+        let events = u32::try_from(libc::POLLIN).expect("a small positive constant");
+        let entry = opcode::PollAdd::new(types::Fd(fd.raw()), events)
+            .multi(true)
+            .build();
+        let slot = self
+            .start(entry, Keep::Fd(fd.clone()))
+            .map_err(|(error, _)| error)?;
+        self.inner.borrow_mut().slots.set_multishot(slot, key);
+        Ok(PollHandle {
+            ring: self.clone(),
+            slot,
+        })
+    }
+}
+
+impl Drop for PollHandle {
+    fn drop(&mut self) {
+        self.ring.orphan(self.slot);
+    }
+}

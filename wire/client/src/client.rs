@@ -1,0 +1,326 @@
+//! The synchronous face: one method per operation, single and batch.
+//!
+//! Every method is thin: it checks what the caller gave, and hands slices to the core, which picks
+//! the session and runs the operation to its deadline. Single operations are batches of one that
+//! live on the stack.
+
+use std::io::IoSliceMut;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chariot_proto::Status;
+
+use crate::core::{Core, Question};
+use crate::error::Error;
+use crate::options::{ConnectOptions, GetOptions, SetOptions, Version};
+use crate::sink::{BufferSink, ScatterSink, VecSink};
+use crate::view::View;
+use crate::write_buffer::WriteBuffer;
+
+/// Where the bytes of a client come from at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Shared memory of a daemon on this host.
+    SharedMemory,
+    /// TCP frames.
+    Tcp,
+    /// No daemon: reads are misses, and the next call tries to connect.
+    Away,
+}
+
+/// A connection to one daemon; cheap to clone, shared by any number of threads.
+///
+/// Calls of different threads run at the same time. The session ends when the last clone, view and
+/// write buffer are gone. After a fork the child must connect for itself: here every call answers
+/// an error and every drop does nothing.
+#[derive(Clone, Debug)]
+pub struct Client {
+    core: Arc<Core>,
+}
+
+impl Client {
+    /// Connects, proves the credentials, and maps shared memory where possible.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Restarting`] when nobody listens there, [`Status::NotAuthorized`] for refused
+    /// credentials, [`Status::VersionMismatch`] when the two have no protocol version in common,
+    /// [`Status::Busy`] when the daemon has no session left, [`Status::Timeout`] after
+    /// [`ConnectOptions::connect_timeout`], [`Status::InvalidArgument`] for options without sense.
+    pub fn connect(options: ConnectOptions) -> Result<Self, Error> {
+        Ok(Self { core: Arc::new(Core::connect(options)?) })
+    }
+
+    /// Tells which way bytes travel now.
+    pub fn place(&self) -> Place {
+        self.core.place()
+    }
+
+    /// Writes `value` (1 byte to half the arena) under `key` and returns its version.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Exists`] with `if_absent`; [`Status::OutOfMemory`] when nothing may be evicted for
+    /// it within the deadline; [`Status::TooLarge`], [`Status::KeyInvalid`]: change the request;
+    /// [`Status::Restarting`], [`Status::Timeout`]: the outcome is unknown, write again.
+    pub fn set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Version, Error> {
+        let mut out = [Ok(Version::default())];
+        self.core.write(&[(key, value)], options, &mut out);
+        let [result] = out;
+        result
+    }
+
+    /// Writes many values; one result per item, in order. Not atomic. Of items with the same key
+    /// the first is written, and all of them get its result.
+    pub fn mset(
+        &self,
+        items: &[(&[u8], &[u8])],
+        options: &SetOptions,
+    ) -> Vec<Result<Version, Error>> {
+        let mut out = vec![Ok(Version::default()); items.len()];
+        self.core.write(items, options, &mut out);
+        out
+    }
+
+    /// Lends memory of `len` bytes to write a value in place; see [`WriteBuffer::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::set`].
+    pub fn create(
+        &self,
+        key: &[u8],
+        len: usize,
+        options: &SetOptions,
+    ) -> Result<WriteBuffer, Error> {
+        self.core.create(self, key, len, options)
+    }
+
+    /// Reads the value of `key` or a range of it into a new vector; `None` is a miss.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::RangeInvalid`] when the range is not inside the value; [`Status::KeyInvalid`];
+    /// [`Status::Timeout`]; [`Status::ChecksumMismatch`] for payload damaged on its way.
+    pub fn get(&self, key: &[u8], options: &GetOptions) -> Result<Option<Vec<u8>>, Error> {
+        let mut slot = [None];
+        let mut out = [Ok(None)];
+        self.core.read(&[key], options, &mut VecSink::new(&mut slot), &mut out);
+        let [result] = out;
+        let [value] = slot;
+        result.map(|found| found.and(value))
+    }
+
+    /// Reads the value of `key` into `buffer` and returns its length; `None` is a miss.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`]; [`Status::InvalidArgument`] when the value is longer than the buffer.
+    pub fn get_into(&self, key: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, Error> {
+        self.get_into_with(key, buffer, &GetOptions::default())
+    }
+
+    /// As [`Client::get_into`], with a range, a wait or a deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get_into`].
+    pub fn get_into_with(
+        &self,
+        key: &[u8],
+        buffer: &mut [u8],
+        options: &GetOptions,
+    ) -> Result<Option<usize>, Error> {
+        let mut buffers = [buffer];
+        let mut out = [Ok(None)];
+        self.core.read(&[key], options, &mut BufferSink::new(&mut buffers), &mut out);
+        let [result] = out;
+        result
+    }
+
+    /// Reads the value of `key` into several buffers, filled in order, and returns its length.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get_into`], with the sum of the buffers.
+    pub fn get_scatter(
+        &self,
+        key: &[u8],
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> Result<Option<usize>, Error> {
+        let mut out = [Ok(None)];
+        let mut sink = ScatterSink::new(buffers);
+        self.core.read(&[key], &GetOptions::default(), &mut sink, &mut out);
+        let [result] = out;
+        result
+    }
+
+    /// Reads many values into new vectors; one result per key, in order.
+    pub fn mget(&self, keys: &[&[u8]]) -> Vec<Result<Option<Vec<u8>>, Error>> {
+        self.mget_with(keys, &GetOptions::default())
+    }
+
+    /// As [`Client::mget`], with a range, a wait or a deadline that holds for all keys.
+    pub fn mget_with(
+        &self,
+        keys: &[&[u8]],
+        options: &GetOptions,
+    ) -> Vec<Result<Option<Vec<u8>>, Error>> {
+        let mut values = vec![None; keys.len()];
+        let mut out = vec![Ok(None); keys.len()];
+        self.core.read(keys, options, &mut VecSink::new(&mut values), &mut out);
+        out.into_iter()
+            .zip(values)
+            .map(|(result, value)| result.map(|found| found.and(value)))
+            .collect()
+    }
+
+    /// Reads many values into the caller's buffers, one each; the results are the lengths.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many buffers as keys.
+    pub fn mget_into(
+        &self,
+        keys: &[&[u8]],
+        buffers: &mut [&mut [u8]],
+    ) -> Vec<Result<Option<usize>, Error>> {
+        assert_eq!(keys.len(), buffers.len(), "one buffer per key");
+        let mut out = vec![Ok(None); keys.len()];
+        self.core.read(keys, &GetOptions::default(), &mut BufferSink::new(buffers), &mut out);
+        out
+    }
+
+    /// Lends the bytes of `key` in place; `None` is a miss.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub fn view(&self, key: &[u8]) -> Result<Option<View>, Error> {
+        self.view_with(key, &GetOptions::default())
+    }
+
+    /// As [`Client::view`], with a range, a wait or a deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub fn view_with(&self, key: &[u8], options: &GetOptions) -> Result<Option<View>, Error> {
+        let mut out = [Ok(None)];
+        self.core.view(&[key], options, &mut out);
+        let [result] = out;
+        result
+    }
+
+    /// Lends the bytes of many keys in place; one result per key, in order.
+    pub fn mview(&self, keys: &[&[u8]]) -> Vec<Result<Option<View>, Error>> {
+        self.mview_with(keys, &GetOptions::default())
+    }
+
+    /// As [`Client::mview`], with a range, a wait or a deadline that holds for all keys.
+    pub fn mview_with(
+        &self,
+        keys: &[&[u8]],
+        options: &GetOptions,
+    ) -> Vec<Result<Option<View>, Error>> {
+        let mut out = Vec::new();
+        out.resize_with(keys.len(), || Ok(None));
+        self.core.view(keys, options, &mut out);
+        out
+    }
+
+    /// Tells whether `key` has a value.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::KeyInvalid`], [`Status::Timeout`].
+    pub fn exist(&self, key: &[u8]) -> Result<bool, Error> {
+        Ok(self.ask_one(Question::Exist, key)?.is_some())
+    }
+
+    /// Tells for each key whether it has a value.
+    pub fn mexist(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
+        self.ask_many(Question::Exist, keys, |answer| answer.is_some())
+    }
+
+    /// Returns how many of `keys`, counted from the front without a gap, have a value.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::exist`]; [`Status::TooLarge`] for more than 100,000 keys.
+    pub fn prefix(&self, keys: &[&[u8]]) -> Result<usize, Error> {
+        self.core.prefix(keys)
+    }
+
+    /// Returns the length of the value in bytes; `None` is a miss.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::exist`].
+    pub fn size(&self, key: &[u8]) -> Result<Option<u64>, Error> {
+        self.ask_one(Question::Size, key)
+    }
+
+    /// Returns the length of each value.
+    pub fn msize(&self, keys: &[&[u8]]) -> Vec<Result<Option<u64>, Error>> {
+        self.ask_many(Question::Size, keys, |answer| answer)
+    }
+
+    /// Deletes `key` and tells whether it had a value.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::KeyInvalid`]; [`Status::Restarting`], [`Status::Timeout`]: the outcome is unknown.
+    pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
+        Ok(self.ask_one(Question::Delete, key)?.is_some())
+    }
+
+    /// Deletes many keys; each result tells whether the key had a value.
+    pub fn mdelete(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
+        self.ask_many(Question::Delete, keys, |answer| answer.is_some())
+    }
+
+    /// Replaces the life of `key` (`None`: no expiry) and tells whether it had a value.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::delete`]; [`Status::InvalidArgument`] for a life of zero.
+    pub fn expire(&self, key: &[u8], ttl: impl Into<Option<Duration>>) -> Result<bool, Error> {
+        Ok(self.ask_one(Question::expire(ttl.into())?, key)?.is_some())
+    }
+
+    /// Replaces the life of many keys; each result tells whether the key had a value.
+    pub fn mexpire(
+        &self,
+        keys: &[&[u8]],
+        ttl: impl Into<Option<Duration>>,
+    ) -> Vec<Result<bool, Error>> {
+        match Question::expire(ttl.into()) {
+            Ok(question) => self.ask_many(question, keys, |answer| answer.is_some()),
+            Err(error) => vec![Err(error); keys.len()],
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    fn ask_one(&self, question: Question, key: &[u8]) -> Result<Option<u64>, Error> {
+        let mut out = [Ok(None)];
+        self.core.ask(question, &[key], &mut out);
+        let [result] = out;
+        result
+    }
+
+    fn ask_many<T>(
+        &self,
+        question: Question,
+        keys: &[&[u8]],
+        pick: impl Fn(Option<u64>) -> T,
+    ) -> Vec<Result<T, Error>> {
+        let mut out = vec![Ok(None); keys.len()];
+        self.core.ask(question, keys, &mut out);
+        out.into_iter().map(|result| result.map(&pick)).collect()
+    }
+}
+

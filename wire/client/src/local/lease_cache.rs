@@ -1,0 +1,231 @@
+//! Memory lent to this session and shard, not yet written: cut into values without a round trip.
+//!
+//! A lease is a run of slots of one length (small values) or a single extent (large ones). A value
+//! is written into a slot that is long enough and less than twice as long, so that at most half of
+//! a slot is slack. When a class runs low, the next publish asks for more (`WANT_LEASE`), and its
+//! completion brings it: a steady writer never waits for a grant.
+//!
+//! Lives in the lock of its port. Pure: no I/O, no time.
+
+use std::collections::VecDeque;
+
+/// Bytes of slots that a refill asks for.
+const REFILL_BYTES: u64 = 1 << 20;
+/// Most slots of a refill.
+const REFILL_SLOTS_MAX: u64 = 256;
+/// Longest slot that is leased ahead of its use; longer values are leased one by one, because an
+/// idle lease of theirs would weigh more than the round trip it saves.
+const AHEAD_LEN_MAX: u64 = 8 << 20;
+/// Most classes kept; the one that lies idle the longest makes room.
+const CLASSES_MAX: usize = 32;
+
+/// A piece of leased memory that holds one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LeaseSlot {
+    /// Byte offset in the arena.
+    pub offset: u64,
+    /// Bytes of the slot.
+    pub slot_len: u64,
+    /// The window under which it is written.
+    pub window: u32,
+    /// The class as the daemon named it.
+    pub class: u8,
+}
+
+/// What to ask for along with a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refill {
+    pub class: u8,
+    pub count: u16,
+    pub slot_len: u64,
+}
+
+#[derive(Debug)]
+struct Run {
+    offset: u64,
+    left: u32,
+    window: u32,
+}
+
+#[derive(Debug)]
+struct Class {
+    slot_len: u64,
+    class: u8,
+    runs: VecDeque<Run>,
+    idle: u64,
+    refill_pending: bool,
+    used_at: u64,
+}
+
+/// The leases of one session and shard.
+#[derive(Debug, Default)]
+pub(super) struct LeaseCache {
+    classes: Vec<Class>,
+    clock: u64,
+}
+
+/// How many slots to ask for when values of `len` bytes are written, at least `wanted` if allowed.
+pub(super) fn slots_for(len: u64, wanted: u64) -> u16 {
+    let by_bytes = (REFILL_BYTES / len.max(1)).clamp(1, REFILL_SLOTS_MAX);
+    let count = if len > AHEAD_LEN_MAX { 1 } else { by_bytes.max(wanted.min(by_bytes)) };
+    u16::try_from(count).expect("at most 256")
+}
+
+impl LeaseCache {
+    /// Takes a slot for a value of `len` bytes: the shortest that fits, and less than twice as
+    /// long.
+    pub(super) fn take(&mut self, len: u64) -> Option<LeaseSlot> {
+        self.clock += 1;
+        let class = self
+            .classes
+            .iter_mut()
+            .filter(|class| class.idle > 0 && fits(class.slot_len, len))
+            .min_by_key(|class| class.slot_len)?;
+        class.used_at = self.clock;
+        class.idle -= 1;
+        let run = class.runs.front_mut().expect("idle slots lie in runs");
+        let slot = LeaseSlot {
+            offset: run.offset,
+            slot_len: class.slot_len,
+            window: run.window,
+            class: class.class,
+        };
+        run.offset += class.slot_len;
+        run.left -= 1;
+        if run.left == 0 {
+            class.runs.pop_front();
+        }
+        Some(slot)
+    }
+
+    /// Says what the publish of a slot should ask for: something when its class runs low and
+    /// nothing is on its way. The caller reports the end of that with [`Self::refill_ended`].
+    pub(super) fn refill_for(&mut self, slot: &LeaseSlot) -> Option<Refill> {
+        let class = self.class_mut(slot.slot_len)?;
+        let target = u64::from(slots_for(class.slot_len, 0));
+        let low = class.idle * 2 <= target && class.slot_len <= AHEAD_LEN_MAX;
+        if !low || class.refill_pending {
+            return None;
+        }
+        class.refill_pending = true;
+        let count = u16::try_from(target).expect("at most 256");
+        Some(Refill { class: class.class, count, slot_len: class.slot_len })
+    }
+
+    /// Takes note that the completion of a publish that asked for a refill is there (or that the
+    /// publish was never sent).
+    pub(super) fn refill_ended(&mut self, slot_len: u64) {
+        if let Some(class) = self.class_mut(slot_len) {
+            class.refill_pending = false;
+        }
+    }
+
+    /// Adds a lease of `count` slots. The caller has validated it.
+    pub(super) fn add(&mut self, offset: u64, slot_len: u64, count: u32, class: u8, window: u32) {
+        assert!(count > 0, "a lease has at least one slot");
+        assert!(slot_len > 0, "a slot has at least one byte");
+        self.clock += 1;
+        let at = self.clock;
+        let run = Run { offset, left: count, window };
+        if let Some(known) = self.class_mut(slot_len) {
+            known.idle += u64::from(count);
+            known.class = class;
+            known.runs.push_back(run);
+            known.used_at = at;
+            return;
+        }
+        self.classes.push(Class {
+            slot_len,
+            class,
+            runs: VecDeque::from([run]),
+            idle: u64::from(count),
+            refill_pending: false,
+            used_at: at,
+        });
+    }
+
+    /// Puts a slot back that was taken and not published.
+    pub(super) fn put_back(&mut self, slot: LeaseSlot) {
+        self.add(slot.offset, slot.slot_len, 1, slot.class, slot.window);
+    }
+
+    /// Takes one slot out of a class that has not been used for the longest time, when too many
+    /// classes or too many bytes lie idle; it is to be returned to the daemon.
+    pub(super) fn take_surplus(&mut self, idle_max_bytes: u64) -> Option<LeaseSlot> {
+        self.classes.retain(|class| class.idle > 0 || class.refill_pending);
+        if self.classes.len() <= CLASSES_MAX && self.idle_bytes() <= idle_max_bytes {
+            return None;
+        }
+        let oldest = self.classes.iter().filter(|class| class.idle > 0);
+        let slot_len = oldest.min_by_key(|class| class.used_at)?.slot_len;
+        self.take(slot_len)
+    }
+
+    /// Bytes leased and not in use.
+    pub(super) fn idle_bytes(&self) -> u64 {
+        self.classes.iter().map(|class| class.idle * class.slot_len).sum()
+    }
+
+    fn class_mut(&mut self, slot_len: u64) -> Option<&mut Class> {
+        self.classes.iter_mut().find(|class| class.slot_len == slot_len)
+    }
+}
+
+fn fits(slot_len: u64, len: u64) -> bool {
+    slot_len >= len && slot_len / 2 < len
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn take_picks_the_shortest_slot_that_fits() {
+        let mut cache = LeaseCache::default();
+        cache.add(0, 8192, 1, 2, 7);
+        cache.add(65536, 4096, 2, 1, 8);
+        assert_eq!(cache.take(4096).unwrap().offset, 65536);
+        assert_eq!(cache.take(4096).unwrap().offset, 65536 + 4096);
+        assert_eq!(cache.take(4096), None, "8 KiB is not less than twice 4 KiB");
+        assert_eq!(cache.take(4097).unwrap().offset, 0);
+        assert_eq!(cache.idle_bytes(), 0);
+    }
+
+    #[test]
+    fn refill_is_asked_once_until_it_ends() {
+        let mut cache = LeaseCache::default();
+        cache.add(0, 4096, 2, 1, 0);
+        let slot = cache.take(4096).unwrap();
+        let refill = cache.refill_for(&slot).unwrap();
+        assert_eq!((refill.class, refill.count), (1, 256));
+        assert_eq!(cache.refill_for(&slot), None);
+        cache.refill_ended(4096);
+        assert!(cache.refill_for(&slot).is_some());
+    }
+
+    #[test]
+    fn no_refill_for_values_too_long_to_lease_ahead() {
+        let mut cache = LeaseCache::default();
+        cache.add(0, 1 << 30, 1, 0, 0);
+        let slot = cache.take(1 << 30).unwrap();
+        assert_eq!(cache.refill_for(&slot), None);
+    }
+
+    #[test]
+    fn surplus_comes_from_the_class_idle_the_longest() {
+        let mut cache = LeaseCache::default();
+        cache.add(0, 4096, 4, 1, 0);
+        cache.add(1 << 20, 65536, 4, 2, 0);
+        assert_eq!(cache.take_surplus(1 << 20), None);
+        assert_eq!(cache.take_surplus(1 << 16).unwrap().slot_len, 4096);
+    }
+
+    #[test]
+    fn slot_put_back_is_taken_again() {
+        let mut cache = LeaseCache::default();
+        cache.add(128, 64, 1, 1, 3);
+        let slot = cache.take(64).unwrap();
+        cache.put_back(slot);
+        assert_eq!(cache.take(64), Some(slot));
+    }
+}

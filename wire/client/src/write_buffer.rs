@@ -1,0 +1,84 @@
+//! Memory to write a value in place, then to publish it under its key.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::local::LeasedBytes;
+use crate::options::{SetOptions, Version};
+
+/// Exclusive memory of the length that [`Client::create`] was asked for.
+///
+/// Local sessions write straight into a leased extent of the arena, which becomes the value without
+/// a copy; remote ones into a buffer of their own. The bytes are unspecified until written: set
+/// all of them. Dropping the buffer unpublished gives the memory back.
+pub struct WriteBuffer {
+    client: Client,
+    key: Box<[u8]>,
+    options: SetOptions,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Leased(LeasedBytes),
+    Owned(Vec<u8>),
+}
+
+impl WriteBuffer {
+    pub(crate) fn leased(
+        client: Client,
+        key: &[u8],
+        options: SetOptions,
+        bytes: LeasedBytes,
+    ) -> Self {
+        Self { client, key: key.into(), options, bytes: Bytes::Leased(bytes) }
+    }
+
+    pub(crate) fn owned(client: Client, key: &[u8], options: SetOptions, len: usize) -> Self {
+        Self { client, key: key.into(), options, bytes: Bytes::Owned(vec![0; len]) }
+    }
+
+    /// Publishes the bytes under the key and returns the value's version.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::set`]; the memory is given back and the value is gone.
+    pub fn publish(self) -> Result<Version, Error> {
+        let Self { client, key, options, bytes } = self;
+        match bytes {
+            Bytes::Leased(bytes) => bytes.publish(&key, &options),
+            Bytes::Owned(bytes) => client.set(&key, &bytes, &options),
+        }
+    }
+}
+
+impl Deref for WriteBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Leased(bytes) => bytes.as_slice(),
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for WriteBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.bytes {
+            Bytes::Leased(bytes) => bytes.as_mut_slice(),
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for WriteBuffer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("WriteBuffer")
+            .field("len", &self.len())
+            .field("in_place", &matches!(self.bytes, Bytes::Leased(_)))
+            .finish_non_exhaustive()
+    }
+}
