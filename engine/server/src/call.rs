@@ -8,9 +8,7 @@
 //! Neighbours: `tcp/request.rs` before, `tickets.rs` between, `handlers/calls.rs` after.
 
 use chariot_base::{Extent, TenantId};
-use chariot_proto::key::KeyHash;
-use chariot_proto::mode::WriteMode;
-use chariot_proto::status::Status;
+use chariot_proto::{KeyHash, Status, WriteMode};
 
 /// One question to the shard that owns a key. `Send`: it crosses cores by mailbox.
 #[derive(Debug)]
@@ -30,8 +28,8 @@ pub(crate) enum Call {
     Release {
         /// Tenant of the connection.
         tenant: TenantId,
-        /// Byte offset of the held extent.
-        offset: u64,
+        /// The held extent, as it was found.
+        extent: Extent,
     },
     /// Reserves room for a value; queues for memory until the deadline.
     Reserve {
@@ -57,8 +55,8 @@ pub(crate) enum Call {
     Abort {
         /// Tenant of the connection.
         tenant: TenantId,
-        /// Byte offset of the reserved extent.
-        offset: u64,
+        /// The reserved extent.
+        extent: Extent,
     },
     /// Deletes a key.
     Delete {
