@@ -1,10 +1,20 @@
 //! The `chariotd` binary.
 #![forbid(unsafe_code)]
 
-fn main() -> std::process::ExitCode {
-    use std::io::Write as _;
-    let refusal = "chariotd: this build has no node engine yet; build a later commit\n";
-    // Nothing is left to tell when stderr is gone.
-    drop(std::io::stderr().write_all(refusal.as_bytes()));
-    std::process::ExitCode::from(1)
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use chariotd::seam::{NodeControl, NodeOptions, StartError};
+
+fn main() -> ExitCode {
+    let environment = |name: &str| std::env::var(name).ok();
+    chariotd::run::run(std::env::args_os().skip(1), environment, start_node)
+}
+
+/// The engine's place.
+fn start_node(_options: NodeOptions) -> Result<Arc<dyn NodeControl>, StartError> {
+    Err(StartError {
+        cause: "this build has no node engine yet".to_owned(),
+        remedy: "build a later commit".to_owned(),
+    })
 }

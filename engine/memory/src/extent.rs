@@ -31,7 +31,7 @@ use class::{class_of, slot_len};
 use slab::{CHUNK_BYTES_MAX, CHUNK_SLOTS_MAX, Slabs};
 use space::{Kind, Side, Space};
 
-pub use victims::Victims;
+pub use victims::{Victims, eviction_price};
 
 /// Most slots of one run, so that a lease's idle slots are one word.
 pub const RUN_SLOTS_MAX: u32 = 64;

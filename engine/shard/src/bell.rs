@@ -175,9 +175,8 @@ impl BellHandle {
 }
 
 impl fmt::Debug for BellHandle {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("BellHandle")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BellHandle")
             .field("fd", &self.shared.bell_fd())
             .finish()
     }

@@ -97,6 +97,14 @@ struct Signal {
     event: File,
 }
 
+impl Signal {
+    fn set(&self) {
+        (&self.event)
+            .write_all(&ONE)
+            .expect("one signal at a time fits");
+    }
+}
+
 /// Makes the queue of `capacity` messages from a shard to the control thread.
 ///
 /// # Errors
@@ -136,9 +144,7 @@ impl<M: Send> ControlOutbox<M> {
         if self.signal.armed.load(Ordering::Relaxed)
             && self.signal.armed.swap(false, Ordering::AcqRel)
         {
-            (&self.signal.event)
-                .write_all(&ONE)
-                .expect("one signal at a time fits");
+            self.signal.set();
         }
         Ok(())
     }
@@ -170,8 +176,8 @@ impl<M> AsFd for ControlInbox<M> {
 macro_rules! opaque_debug {
     ($($name:ident),*) => {$(
         impl<M> fmt::Debug for $name<M> {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(stringify!($name))
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
             }
         }
     )*};

@@ -1,4 +1,4 @@
-//! The data ring: one raw io_uring per shard, between the sockets and the arena.
+//! The data ring: one raw `io_uring` per shard, between the sockets and the arena.
 //!
 //! Lives on: owner shard. Operations are pushed by futures (`op.rs`, `socket.rs`, `file.rs`, `poll.rs`) into
 //! slots (`slots.rs`); the driver's [`DataRing::turn`] submits them all and reaps what is done in one
@@ -151,7 +151,7 @@ impl DataRing {
         })
     }
 
-    /// Returns which io_uring features this ring runs with.
+    /// Returns which `io_uring` features this ring runs with.
     pub fn mode(&self) -> RingMode {
         self.mode
     }
@@ -281,10 +281,10 @@ impl DataRing {
     /// Puts an operation into a slot and the backlog.
     ///
     /// The entry's pointers must lead into memory that `keep` owns, or that lives for ever.
-    fn start(&self, entry: squeue::Entry, keep: Keep) -> Result<SlotId, (RingError, Keep)> {
+    fn start(&self, entry: squeue::Entry, keep: Keep) -> Result<SlotId, Box<(RingError, Keep)>> {
         let mut inner = self.inner.borrow_mut();
         if inner.slots.len() >= RING_OPERATIONS_MAX {
-            return Err((RingError::Full, keep));
+            return Err(Box::new((RingError::Full, keep)));
         }
         let slot = inner.slots.insert(entry, keep);
         inner.backlog.push_back(slot);
@@ -496,9 +496,8 @@ impl Drop for Inner {
 }
 
 impl fmt::Debug for DataRing {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("DataRing")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataRing")
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }

@@ -20,6 +20,10 @@ use crate::spin::SpinGovernor;
 
 /// What one bounded round of a shard did, and what it needs next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "three independent answers, each asked by name"
+)]
 pub struct Progress {
     /// Something was done; another round follows without spinning down.
     pub worked: bool,
@@ -158,12 +162,12 @@ fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 /// Lets every runnable local task have its turn before the driver goes on.
 async fn run_local_tasks() {
     let mut yielded = false;
-    std::future::poll_fn(|context| {
+    std::future::poll_fn(|cx| {
         if yielded {
             return Poll::Ready(());
         }
         yielded = true;
-        context.waker().wake_by_ref();
+        cx.waker().wake_by_ref();
         Poll::Pending
     })
     .await;

@@ -40,7 +40,7 @@ pub struct Rails {
 impl Default for Rails {
     fn default() -> Self {
         Self {
-            preempt_timer: Duration::from_secs(3600),
+            preempt_timer: Duration::from_hours(1),
             heartbeat: true,
             rescue: true,
         }
@@ -112,7 +112,7 @@ impl ShardSeat {
 /// Why a shard could not be started. The operator can fix each by its remedy in `KernelCapabilities`.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    /// The executor could not be made: CPU out of range, memlock, io_uring or threads refused.
+    /// The executor could not be made: CPU out of range, memlock, `io_uring` or threads refused.
     #[error("the executor of {name} cannot start: {cause}")]
     Executor {
         /// Name of the shard's thread.
@@ -238,6 +238,10 @@ impl ShardContext {
     }
 
     /// Starts a task on this shard. It first runs when the current one waits.
+    #[expect(
+        clippy::unused_self,
+        reason = "whoever holds a context is on a shard's thread"
+    )]
     pub fn spawn_local<T: 'static>(
         &self,
         future: impl Future<Output = T> + 'static,
@@ -274,12 +278,12 @@ impl ShardContext {
     /// so that the driver knows of it and does not fall asleep.
     pub async fn yield_now(&self) {
         let mut yielded = false;
-        std::future::poll_fn(|context| {
+        std::future::poll_fn(|cx| {
             if yielded {
                 return Poll::Ready(());
             }
             yielded = true;
-            self.core.hold_yielded(context.waker());
+            self.core.hold_yielded(cx.waker());
             Poll::Pending
         })
         .await;
@@ -313,8 +317,8 @@ impl<T> LocalTask<T> {
 impl<T> Future for LocalTask<T> {
     type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        Pin::new(&mut self.task).poll(context)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.task).poll(cx)
     }
 }
 
@@ -427,11 +431,11 @@ impl ShardCore {
     }
 
     async fn heartbeat_called(&self) {
-        std::future::poll_fn(|context| {
+        std::future::poll_fn(|cx| {
             if self.heartbeat_wanted.get() || self.stopping.get() {
                 return Poll::Ready(());
             }
-            *self.heartbeat_waker.borrow_mut() = Some(context.waker().clone());
+            *self.heartbeat_waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         })
         .await;
@@ -446,14 +450,12 @@ impl ShardCore {
             let file = Rc::new(eventfd_file(self.bell.duplicate_rescue()?.into_raw_fd()));
             let core = Rc::clone(self);
             tasks.push(glommio::spawn_local(async move {
-                loop {
-                    let outcome = read_eventfd(Rc::clone(&file)).await;
-                    if core.stopping.get() || outcome.is_err() {
-                        // The write that ended this read ends the next one, too.
-                        core.bell.write_rescue();
-                        return;
-                    }
+                let mut outcome = Ok(());
+                while outcome.is_ok() && !core.stopping.get() {
+                    outcome = read_eventfd(Rc::clone(&file)).await;
                 }
+                // The write that ended this read ends the next one, too.
+                core.bell.write_rescue();
             }));
         }
         Ok(tasks)

@@ -1,7 +1,7 @@
 //! The runtime of one shard: executor, data ring, bell, mailboxes, watchdog.
 //!
 //! This is the only crate that names glommio. A shard is one pinned thread with a glommio executor
-//! (placement, local tasks) and one raw io_uring of its own, the data ring (everything that carries
+//! (placement, local tasks) and one raw `io_uring` of its own, the data ring (everything that carries
 //! payload). One *driver* loop per shard ([`ShardContext::run`]) turns the data ring, fires timers and
 //! calls the shard's [`Pass`] (session rings, mailboxes), lets local tasks run in between, spins for a
 //! bounded time and then sleeps on the shard's *bell*.

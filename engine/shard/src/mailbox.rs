@@ -35,8 +35,8 @@ pub enum Delivery {
 pub struct MailboxFull<M>(pub M);
 
 impl<M> fmt::Debug for MailboxFull<M> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("MailboxFull")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MailboxFull")
     }
 }
 
@@ -50,6 +50,7 @@ struct Outgoing<M> {
 }
 
 struct Incoming<M> {
+    from: ShardId,
     ring: Consumer<M>,
     starved: Arc<AtomicBool>,
     /// The sender's bell, rung when it starves and there is room again.
@@ -95,6 +96,7 @@ pub fn mailboxes<M: Send>(bells: &[BellHandle], capacity: usize) -> Vec<Mailboxe
                 unrung: false,
             });
             mesh[to].incoming[from] = Some(Incoming {
+                from: ShardId(u16::try_from(from).expect("no more shards than ids")),
                 ring: consumer,
                 starved,
                 bell: bells[from].clone(),
@@ -165,10 +167,10 @@ impl<M: Send> Mailboxes<M> {
         self.first = (start + 1) % count.max(1);
         for step in 0..count {
             let index = (start + step) % count;
-            let from = ShardId(u16::try_from(index).expect("checked when the mesh was made"));
             let Some(incoming) = &mut self.incoming[index] else {
                 continue;
             };
+            let from = incoming.from;
             let limit = share.min(budget - taken);
             taken += incoming.poll(limit, |message| handle(from, message));
         }
@@ -241,9 +243,8 @@ impl<M> Incoming<M> {
 }
 
 impl<M> fmt::Debug for Mailboxes<M> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Mailboxes")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailboxes")
             .field("shard", &self.shard)
             .finish_non_exhaustive()
     }

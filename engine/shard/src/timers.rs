@@ -88,7 +88,7 @@ impl Timers {
         if let Some(held) = self.state.borrow_mut().sleepers.get_mut(&number)
             && !held.will_wake(waker)
         {
-            *held = waker.clone();
+            held.clone_from(waker);
         }
     }
 
@@ -118,7 +118,7 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if monotonic_ns() >= self.deadline_ns {
             if let Some(number) = self.number.take() {
                 self.timers.remove(number);
@@ -126,8 +126,8 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         match self.number {
-            Some(number) => self.timers.replace_waker(number, context.waker()),
-            None => self.number = Some(self.timers.insert(self.deadline_ns, context.waker())),
+            Some(number) => self.timers.replace_waker(number, cx.waker()),
+            None => self.number = Some(self.timers.insert(self.deadline_ns, cx.waker())),
         }
         Poll::Pending
     }
@@ -142,11 +142,10 @@ impl Drop for Sleep {
 }
 
 impl fmt::Debug for Sleep {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Sleep")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep")
             .field("deadline_ns", &self.deadline_ns)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -173,13 +172,11 @@ impl<F: Future> Timeout<F> {
 impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Poll::Ready(output) = self.future.as_mut().poll(context) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(output) = self.future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        Pin::new(&mut self.sleep)
-            .poll(context)
-            .map(|()| Err(Elapsed))
+        Pin::new(&mut self.sleep).poll(cx).map(|()| Err(Elapsed))
     }
 }
 

@@ -89,9 +89,8 @@ pub struct BodyWriter<'w> {
 }
 
 impl core::fmt::Debug for BodyWriter<'_> {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter
-            .debug_struct("BodyWriter")
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("BodyWriter")
             .field("start", &self.start)
             .finish_non_exhaustive()
     }
@@ -144,16 +143,34 @@ pub fn encode_frame<M: Message, B: FrameBuffer>(
         });
     }
     let body = &buffer.bytes_mut()[body_start..];
-    let body_len = u32::try_from(body.len()).expect("the writer stops at BODY_MAX");
+    let body_len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    debug_assert!(body_len <= BODY_MAX, "the writer stops there");
     let body_crc = crc32c::crc32c(body);
     let header = FrameHeader {
         body_len,
-        body_crc,
         payload_len,
+        body_crc,
         ..*header
     };
     buffer.bytes_mut()[start..body_start].copy_from_slice(&header.encode());
     Ok(header)
+}
+
+/// Appends the refusal of a whole request to `buffer`: its opcode and id, the refusal's status.
+///
+/// # Errors
+///
+/// As [`encode_frame`].
+pub fn encode_refusal<B: FrameBuffer>(
+    buffer: &mut B,
+    request: &FrameHeader,
+    refusal: &Refused,
+) -> Result<FrameHeader, MessageError> {
+    encode_frame(
+        buffer,
+        &FrameHeader::answer(request, refusal.status()),
+        refusal,
+    )
 }
 
 /// Archives `message` behind `body_start`; false when it does not fit [`BODY_MAX`].

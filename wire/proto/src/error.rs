@@ -31,7 +31,9 @@ pub enum KeyError {
 impl KeyError {
     /// Returns the status of a request that names this key.
     pub const fn status(self) -> Status {
-        Status::KeyInvalid
+        match self {
+            Self::Empty | Self::TooLong { .. } | Self::Byte { .. } => Status::KeyInvalid,
+        }
     }
 }
 

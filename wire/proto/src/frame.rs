@@ -32,7 +32,7 @@ const CHECKED_BYTES: usize = HEADER_CRC_OFFSET as usize;
 const SPARE_BYTES: usize = 14;
 
 const _: () = assert!(CHECKED_BYTES + size_of::<u32>() == HEADER_BYTES);
-const _: () = assert!(SLOT_NONE >= SLOT_COUNT);
+const _: () = assert!(SLOT_COUNT < SLOT_NONE);
 
 /// Holds the flags of a frame.
 ///
@@ -72,6 +72,10 @@ pub struct FrameLimits {
 
 impl FrameLimits {
     /// Takes bodies up to [`BODY_MAX`], payloads up to `payload_max` bytes, all our versions.
+    ///
+    /// # Panics
+    ///
+    /// When `payload_max` is over [`PAYLOAD_MAX`]: a bug of the caller.
     pub const fn with_payload_max(payload_max: u64) -> Self {
         assert!(payload_max <= PAYLOAD_MAX);
         Self {
@@ -141,6 +145,12 @@ impl FrameHeader {
             body_crc: 0,
             status: status.as_u16(),
         }
+    }
+
+    /// Makes the header of a refusal of a frame whose header was not accepted; see
+    /// [`FrameError::request_id`].
+    pub const fn refusal(request_id: u64, status: Status) -> Self {
+        Self::answer(&Self::request(Opcode::Refused, request_id), status)
     }
 
     /// Sets the opcode: the handshake's answers have opcodes of their own.
@@ -332,33 +342,44 @@ impl FrameHeader {
         assert!(self.body_len <= BODY_MAX);
         assert!(self.payload_len <= PAYLOAD_MAX);
         let mut bytes = [0; HEADER_BYTES];
-        let mut rest: &mut [u8] = &mut bytes;
-        put(&mut rest, FRAME_MAGIC.to_le_bytes());
-        put(&mut rest, self.version.to_le_bytes());
-        put(&mut rest, [self.opcode, self.flags.0]);
-        put(&mut rest, self.request_id.to_le_bytes());
-        put(&mut rest, self.slot.to_le_bytes());
-        put(&mut rest, HEADER_LEN.to_le_bytes());
-        put(&mut rest, self.body_len.to_le_bytes());
-        put(&mut rest, self.payload_len.to_le_bytes());
-        put(&mut rest, self.deadline_unix_ms.to_le_bytes());
-        put(&mut rest, self.body_crc.to_le_bytes());
-        put(&mut rest, self.status.to_le_bytes());
-        put(&mut rest, [0; SPARE_BYTES]);
-        assert_eq!(rest.len(), size_of::<u32>(), "only the checksum is left");
+        let mut cursor = CursorMut { rest: &mut bytes };
+        cursor.put(FRAME_MAGIC.to_le_bytes());
+        cursor.put(self.version.to_le_bytes());
+        cursor.put([self.opcode, self.flags.0]);
+        cursor.put(self.request_id.to_le_bytes());
+        cursor.put(self.slot.to_le_bytes());
+        cursor.put(HEADER_LEN.to_le_bytes());
+        cursor.put(self.body_len.to_le_bytes());
+        cursor.put(self.payload_len.to_le_bytes());
+        cursor.put(self.deadline_unix_ms.to_le_bytes());
+        cursor.put(self.body_crc.to_le_bytes());
+        cursor.put(self.status.to_le_bytes());
+        cursor.put([0; SPARE_BYTES]);
+        assert_eq!(
+            cursor.rest.len(),
+            size_of::<u32>(),
+            "only the checksum is left"
+        );
         let crc = crc32c::crc32c(&bytes[..CHECKED_BYTES]);
         bytes[CHECKED_BYTES..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 }
 
-/// Writes `bytes` at the front of `rest` and moves it behind them.
-fn put<const N: usize>(rest: &mut &mut [u8], bytes: [u8; N]) {
-    let (place, behind) = core::mem::take(rest)
-        .split_first_chunk_mut::<N>()
-        .expect("the fields add up to 64 bytes");
-    *place = bytes;
-    *rest = behind;
+/// Puts bytes at the front of what is left of a slice.
+struct CursorMut<'a> {
+    rest: &'a mut [u8],
+}
+
+impl CursorMut<'_> {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        let rest = core::mem::take(&mut self.rest);
+        let (place, behind) = rest
+            .split_first_chunk_mut::<N>()
+            .expect("the fields add up to 64 bytes");
+        *place = bytes;
+        self.rest = behind;
+    }
 }
 
 /// Takes little-endian numbers off the front of a slice.

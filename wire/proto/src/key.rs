@@ -23,8 +23,8 @@ use crate::limits::KEY_MAX;
 pub struct KeySecret(pub [u8; 16]);
 
 impl fmt::Debug for KeySecret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("KeySecret(..)")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySecret(..)")
     }
 }
 
@@ -52,10 +52,7 @@ impl KeyHash {
     /// Returns the hash slot, 0 to 16,383: the top 14 bits of `hi`.
     pub const fn slot(self) -> u16 {
         // The shift leaves 14 bits, so nothing is lost.
-        #[expect(clippy::cast_possible_truncation, reason = "14 bits are left")]
-        {
-            (self.hi >> 50) as u16
-        }
+        (self.hi >> 50) as u16
     }
 
     /// Returns the 50 bits that choose a bucket of the index: the low bits of `hi`.

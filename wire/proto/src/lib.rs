@@ -31,7 +31,7 @@ mod version;
 
 pub use codec::{
     Answer, BodyBuffer, BodySerializer, BodyWriter, FrameBuffer, SplitFrame, access, access_answer,
-    decode, decode_answer, encode_frame, split_frame,
+    decode, decode_answer, encode_frame, encode_refusal, split_frame,
 };
 pub use error::{FrameError, KeyError, MessageError};
 pub use frame::{

@@ -34,7 +34,8 @@ mod table;
 mod reader;
 mod writer;
 mod grow;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 pub use layout::{IndexOptions, OWNER_COUNT, RecordState};

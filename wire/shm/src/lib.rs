@@ -15,6 +15,7 @@
 //! 4. The paths of requests neither allocate nor call the kernel, except to wait and to wake.
 
 pub mod clock;
+pub mod copy;
 pub mod fds;
 pub mod futex;
 pub mod index;

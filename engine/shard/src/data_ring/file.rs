@@ -19,10 +19,10 @@ impl DataRing {
         let mut received = 0;
         while received < wanted {
             let part = span.slice(received, (wanted - received).min(IO_MAX_BYTES));
-            let len = u32::try_from(part.len()).expect("at most IO_MAX_BYTES");
-            let entry = opcode::Read::new(types::Fd(fd.raw()), part.as_ptr().as_ptr(), len)
-                .offset(offset + received as u64)
-                .build();
+            let entry =
+                opcode::Read::new(types::Fd(fd.raw()), part.as_ptr().as_ptr(), io_len(&part))
+                    .offset(offset + received as u64)
+                    .build();
             let (result, _) = Op::new(self, entry, Keep::Span(fd.clone(), part)).await;
             match count_of("read", result)? {
                 Some(0) => return Err(RingError::EndOfStream { received, wanted }),
@@ -41,13 +41,17 @@ impl DataRing {
         let mut written = 0;
         while written < span.len() {
             let part = span.slice(written, (span.len() - written).min(IO_MAX_BYTES));
-            let len = u32::try_from(part.len()).expect("at most IO_MAX_BYTES");
-            let entry = opcode::Write::new(types::Fd(fd.raw()), part.as_ptr().as_ptr(), len)
-                .offset(offset + written as u64)
-                .build();
+            let entry =
+                opcode::Write::new(types::Fd(fd.raw()), part.as_ptr().as_ptr(), io_len(&part))
+                    .offset(offset + written as u64)
+                    .build();
             let (result, _) = Op::new(self, entry, Keep::Span(fd.clone(), part)).await;
             written += count_of("write", result)?.unwrap_or(0);
         }
         Ok(())
     }
+}
+
+fn io_len(part: &IoSpan) -> u32 {
+    u32::try_from(part.len()).expect("at most IO_MAX_BYTES")
 }

@@ -1,4 +1,4 @@
-//! Which io_uring features a ring runs with: the best rung of a ladder that the kernel accepts.
+//! Which `io_uring` features a ring runs with: the best rung of a ladder that the kernel accepts.
 
 use std::io;
 

@@ -18,7 +18,7 @@ pub(super) struct Op {
 
 enum State {
     Started(SlotId),
-    Refused(Option<(RingError, Keep)>),
+    Refused(Option<Box<(RingError, Keep)>>),
     Finished,
 }
 
@@ -42,16 +42,11 @@ impl Op {
 impl Future for Op {
     type Output = OpOutput;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<OpOutput> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OpOutput> {
         match &mut self.state {
             State::Started(slot) => {
                 let slot = *slot;
-                let polled = self
-                    .ring
-                    .inner
-                    .borrow_mut()
-                    .slots
-                    .poll(slot, context.waker());
+                let polled = self.ring.inner.borrow_mut().slots.poll(slot, cx.waker());
                 let Some((result, keep)) = polled else {
                     return Poll::Pending;
                 };
@@ -59,7 +54,7 @@ impl Future for Op {
                 Poll::Ready((Ok(result), keep))
             },
             State::Refused(refused) => {
-                let (error, keep) = refused
+                let (error, keep) = *refused
                     .take()
                     .expect("a future is not polled after its end");
                 self.state = State::Finished;

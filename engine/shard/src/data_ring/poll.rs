@@ -10,6 +10,9 @@ use io_uring::{opcode, types};
 use super::slots::{Keep, SlotId};
 use super::{DataRing, IoFd, RingError};
 
+/// The event that is polled for.
+const READABLE: u32 = libc::EPOLLIN.cast_unsigned();
+
 /// A polled descriptor has become ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadyEvent {
@@ -33,13 +36,12 @@ impl DataRing {
     /// # Errors
     /// [`RingError::Full`] when the ring has as many operations as it may.
     pub fn poll_multishot(&self, fd: &IoFd, key: u64) -> Result<PollHandle, RingError> {
-        let events = u32::try_from(libc::POLLIN).expect("a small positive constant");
-        let entry = opcode::PollAdd::new(types::Fd(fd.raw()), events)
+        let entry = opcode::PollAdd::new(types::Fd(fd.raw()), READABLE)
             .multi(true)
             .build();
         let slot = self
             .start(entry, Keep::Fd(fd.clone()))
-            .map_err(|(error, _)| error)?;
+            .map_err(|refused| refused.0)?;
         self.inner.borrow_mut().slots.set_multishot(slot, key);
         Ok(PollHandle {
             ring: self.clone(),

@@ -75,6 +75,10 @@ impl Keep {
     }
 
     /// Returns the pieces of an operation that was started with some.
+    #[expect(
+        clippy::unnecessary_box_returns,
+        reason = "the kernel has its address: it stays boxed"
+    )]
     pub(super) fn into_gather(self) -> Box<Gather> {
         match self {
             Self::Gather(_, gather) => gather,

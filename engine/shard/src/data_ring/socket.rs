@@ -185,9 +185,8 @@ impl DataRing {
         );
         let mut gather = Box::new(Gather::new(pieces));
         while let Some(message) = gather.rest() {
-            let flags = u32::try_from(libc::MSG_NOSIGNAL).expect("a small positive constant");
             let entry = opcode::SendMsg::new(types::Fd(fd.raw()), message)
-                .flags(flags)
+                .flags(libc::MSG_NOSIGNAL.cast_unsigned())
                 .build();
             let (result, keep) = Op::new(self, entry, Keep::Gather(fd.clone(), gather)).await;
             gather = keep.into_gather();

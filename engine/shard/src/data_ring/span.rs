@@ -8,6 +8,8 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use chariot_shm::Mapping;
+
 /// Memory that stays where it is, readable and writable, for as long as its value lives.
 ///
 /// # Safety
@@ -29,6 +31,18 @@ unsafe impl<T: StableMemory> StableMemory for Arc<T> {
 
     fn size_bytes(&self) -> usize {
         T::size_bytes(self)
+    }
+}
+
+// SAFETY: a mapping stays where it is until it is dropped, hands out raw pointers only, and is made
+// readable and writable; one that was protected since makes the kernel answer EFAULT.
+unsafe impl StableMemory for Mapping {
+    fn base(&self) -> NonNull<u8> {
+        Self::base(self)
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.len()
     }
 }
 
@@ -134,12 +148,11 @@ impl IoSpan {
 }
 
 impl fmt::Debug for IoSpan {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("IoSpan")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoSpan")
             .field("start", &self.start)
             .field("len", &self.len)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -118,7 +118,7 @@ impl Message for GetResponse {
 
     validate_both!(|message| {
         check_list("get answers", message.answers.len(), BATCH_MAX)?;
-        for answer in message.answers.iter() {
+        for answer in message.answers.as_slice() {
             // A key that was not found has no bytes, and no range is longer than its value.
             let most = if answer.status == 0 {
                 answer.size.wide()

@@ -97,7 +97,7 @@ impl Message for SetRequest {
         check_max("time to live", message.ttl_ms, TTL_MS_MAX)?;
         message.keys.check(BATCH_MAX)?;
         check_count("set items", message.items.len(), message.keys.len())?;
-        for item in message.items.iter() {
+        for item in message.items.as_slice() {
             check_flags(
                 "set item flags",
                 item.flags,

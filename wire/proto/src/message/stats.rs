@@ -55,7 +55,7 @@ impl Message for StatsResponse {
 
     validate_both!(|message| {
         check_max("stat entries", message.entries.len() as u64, STATS_MAX)?;
-        for entry in message.entries.iter() {
+        for entry in message.entries.as_slice() {
             check_max("stat name", entry.name.len() as u64, NAME_MAX)?;
         }
         Ok(0)

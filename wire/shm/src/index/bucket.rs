@@ -1,7 +1,8 @@
 //! One bucket line: nine slots of tag and record id, a sequence word, a link to an overflow bucket.
 //!
 //! ```text
-//! w0 sequence (32), overflow (32) | w1 tags 0-3 | w2 tags 4-7 | w3 tag 8 (16), spare (16), record 0 (32)
+//! w0 sequence (32), overflow (32) | w1 tags 0-3 | w2 tags 4-7
+//! w3 tag 8 (16), spare (16), record 0 (32)
 //! w4 records 1, 2 | w5 records 3, 4 | w6 records 5, 6 | w7 records 7, 8
 //! ```
 //!
@@ -11,7 +12,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::layout::{SLOTS, high32, low16, low32};
+use super::layout::{SLOTS, halves, high32, low16, low32};
 use super::memory::Line;
 use super::steps::{Step, fence, kept};
 
@@ -48,7 +49,7 @@ impl Bucket<'_> {
         let second = zero_lanes(self.0.load(2, Relaxed) ^ wanted);
         let third = zero_lanes(self.0.load(3, Relaxed) ^ wanted) & 0x8000;
         // Bit 16 × lane + word: word 0 to 2, lane 0 to 3; slot = 4 × word + lane.
-        Matches(first >> 15 | second >> 14 | third >> 13)
+        Matches((first >> 15) | (second >> 14) | (third >> 13))
     }
 
     /// The record id in a slot, 0 when there is none.
@@ -96,14 +97,14 @@ impl Bucket<'_> {
         let (word, shift) = record_place(slot);
         let others = self.0.load(word, Relaxed) & !(u64::from(u32::MAX) << shift);
         self.0
-            .store(word, others | u64::from(record) << shift, Release);
+            .store(word, others | (u64::from(record) << shift), Release);
     }
 
     fn store_tag(self, slot: usize, tag: u16) {
         let (word, shift) = (1 + slot / 4, slot % 4 * 16);
         let others = self.0.load(word, Relaxed) & !(u64::from(u16::MAX) << shift);
         self.0
-            .store(word, others | u64::from(tag) << shift, Release);
+            .store(word, others | (u64::from(tag) << shift), Release);
     }
 
     /// The overflow bucket behind this one, 0 = none.
@@ -114,9 +115,8 @@ impl Bucket<'_> {
 
     /// Links an overflow bucket (0 = none).
     pub(crate) fn set_link(self, overflow: u32) {
-        let sequence = u64::from(low32(self.0.load(0, Relaxed)));
-        self.0
-            .store(0, sequence | u64::from(overflow) << 32, Release);
+        let sequence = low32(self.0.load(0, Relaxed));
+        self.0.store(0, halves(sequence, overflow), Release);
     }
 
     /// Makes the sequence odd: entries are about to move inside the chain that starts here.
@@ -164,13 +164,14 @@ impl Bucket<'_> {
 
 /// The head with the sequence one higher and the link unchanged.
 fn step_sequence(head: u64) -> u64 {
-    u64::from(low32(head).wrapping_add(1)) | head & !u64::from(u32::MAX)
+    halves(low32(head).wrapping_add(1), high32(head))
 }
 
 /// Word and shift of a slot's record id: ids are 32-bit halves from the upper half of word 3 on.
 #[inline]
 fn record_place(slot: usize) -> (usize, usize) {
-    ((7 + slot) / 2, (7 + slot) % 2 * 32)
+    let half = slot + 7;
+    (half / 2, half % 2 * 32)
 }
 
 /// The top bit of each 16-bit lane that is zero (exact: no carries between lanes).

@@ -30,7 +30,7 @@ impl IndexWriter {
     /// Splits the next bucket; false when too few overflow buckets are left.
     pub(super) fn split(&mut self) -> bool {
         let count = self.word.buckets();
-        let old = count & !(1 << (31 - count.leading_zeros()));
+        let old = count & !(1 << count.ilog2());
         let next = TableWord::new(count + 1, self.word.epoch().wrapping_add(1));
         let mut entries = std::mem::take(&mut self.scratch);
         self.collect(old, &mut entries);

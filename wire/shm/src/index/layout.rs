@@ -167,14 +167,11 @@ impl Geometry {
     /// Writes the identity lines of a fresh memory; the magic last.
     pub(crate) fn store_identity(&self, lines: &Lines, options: &IndexOptions) {
         let line = lines.line(0);
-        let identity =
-            u64::from(LAYOUT) | u64::from(options.shard) << 32 | u64::from(options.tenant) << 48;
+        let identity = u64::from(LAYOUT)
+            | (u64::from(options.shard) << 32)
+            | (u64::from(options.tenant) << 48);
         line.store(1, identity, Ordering::Relaxed);
-        line.store(
-            2,
-            u64::from(self.records) | u64::from(self.buckets) << 32,
-            Ordering::Relaxed,
-        );
+        line.store(2, halves(self.records, self.buckets), Ordering::Relaxed);
         line.store(3, u64::from(self.overflow), Ordering::Relaxed);
         line.store(4, options.boot_id, Ordering::Relaxed);
         line.store(0, MAGIC, Ordering::Release);
@@ -259,6 +256,12 @@ pub(crate) const fn low32(word: u64) -> u32 {
 #[inline]
 pub(crate) const fn high32(word: u64) -> u32 {
     low32(word >> 32)
+}
+
+/// A word of two halves.
+#[inline]
+pub(crate) const fn halves(low: u32, high: u32) -> u64 {
+    low as u64 | ((high as u64) << 32)
 }
 
 /// The low 16 bits.

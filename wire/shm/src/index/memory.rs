@@ -7,6 +7,8 @@
 use std::fmt;
 use std::io;
 #[cfg(not(loom))]
+use std::num::TryFromIntError;
+#[cfg(not(loom))]
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +19,9 @@ use std::sync::atomic::AtomicU64;
 #[cfg(loom)]
 use loom::sync::atomic::AtomicU64;
 
-use super::layout::{IndexOptions, LINE_BYTES, WORDS_PER_LINE};
+#[cfg(loom)]
+use super::layout::LINE_BYTES;
+use super::layout::{IndexOptions, WORDS_PER_LINE};
 #[cfg(not(loom))]
 use crate::{Mapping, Memfd};
 
@@ -92,7 +96,7 @@ impl Lines {
     /// The lines of a mapping; trailing bytes that fill no line are not used.
     pub(crate) fn of_mapping(mapping: Mapping) -> Self {
         let base = mapping.base().cast();
-        let count = mapping.len() / LINE_BYTES as usize;
+        let count = mapping.len() / size_of::<Line>();
         Self {
             base,
             count,
@@ -155,11 +159,21 @@ fn prefetch(place: *const u8) {
     {
         // SAFETY: a prefetch never faults, whatever the address, and changes no register or memory.
         unsafe {
-            std::arch::asm!("prfm pldl1keep, [{}]", in(reg) place, options(nostack, preserves_flags, readonly));
+            std::arch::asm!(
+                "prfm pldl1keep, [{}]",
+                in(reg) place,
+                options(nostack, preserves_flags, readonly),
+            );
         }
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = place;
+}
+
+/// A size beyond the address space of a 32-bit machine.
+#[cfg(not(loom))]
+fn unaddressable(error: TryFromIntError) -> IndexMemoryError {
+    IndexMemoryError::Map(io::Error::new(io::ErrorKind::OutOfMemory, error))
 }
 
 /// What keeps the lines mapped.
@@ -235,11 +249,10 @@ impl IndexMemory {
     #[cfg(not(loom))]
     pub fn heap(options: &IndexOptions) -> Result<Self, IndexMemoryError> {
         let bytes = options.memory_size_bytes();
-        let size = usize::try_from(bytes)
-            .map_err(|_| IndexMemoryError::Map(io::ErrorKind::OutOfMemory.into()))?;
+        let size = usize::try_from(bytes).map_err(unaddressable)?;
         let memory = Private::new(size).map_err(IndexMemoryError::Map)?;
         let base = memory.base.cast();
-        let count = size / LINE_BYTES as usize;
+        let count = size / size_of::<Line>();
         let storage = Arc::new(Storage::Private(memory));
         Ok(Self {
             lines: Lines {
@@ -257,8 +270,7 @@ impl IndexMemory {
     /// [`IndexMemoryError::Map`]: the kernel refused the mapping.
     #[cfg(not(loom))]
     pub fn shared(memfd: &Memfd) -> Result<Self, IndexMemoryError> {
-        let len = usize::try_from(memfd.size())
-            .map_err(|_| IndexMemoryError::Map(io::ErrorKind::OutOfMemory.into()))?;
+        let len = usize::try_from(memfd.size()).map_err(unaddressable)?;
         let mapping = Mapping::read_write(memfd.fd(), 0, len).map_err(IndexMemoryError::Map)?;
         Ok(Self {
             lines: Lines::of_mapping(mapping),

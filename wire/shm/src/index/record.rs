@@ -17,7 +17,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::layout::{RecordState, high32, low16, low32};
+use super::layout::{RecordState, halves, high32, low16, low32};
 use super::memory::Line;
 use super::steps::{Step, fence, kept, spin};
 
@@ -100,10 +100,10 @@ impl RecordWords {
         assert!(self.len <= MASK_48);
         assert!(self.expiry_ms <= MASK_48);
         [
-            self.extent >> 6 | (self.state as u64) << 40 | u64::from(self.flags) << 48,
-            self.len | u64::from(self.owner) << 48,
-            self.expiry_ms | u64::from(self.spare) << 48,
-            u64::from(self.crc) | u64::from(self.lease_generation) << 32,
+            (self.extent >> 6) | ((self.state as u64) << 40) | (u64::from(self.flags) << 48),
+            self.len | (u64::from(self.owner) << 48),
+            self.expiry_ms | (u64::from(self.spare) << 48),
+            halves(self.crc, self.lease_generation),
             self.version,
         ]
     }

@@ -3,6 +3,8 @@
 //!
 //! Outside the models every step is kept, at no cost.
 
+#[cfg(loom)]
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 /// One fence, order or re-check.
@@ -72,7 +74,7 @@ pub(crate) fn spin() {
 std::thread_local! {
     /// The step that the model at hand leaves out. All threads of a model run on one thread of the
     /// system.
-    pub(crate) static LEFT_OUT: std::cell::Cell<Option<Step>> = const { std::cell::Cell::new(None) };
+    pub(crate) static LEFT_OUT: Cell<Option<Step>> = const { Cell::new(None) };
 }
 
 #[cfg(loom)]

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::bucket::Bucket;
-use super::layout::{Geometry, TABLE, high32, low32, owner_place};
+use super::layout::{Geometry, TABLE, halves, high32, low32, owner_place};
 use super::memory::Lines;
 use super::record::Record;
 use super::steps::{Step, kept};
@@ -21,7 +21,7 @@ pub(crate) struct TableWord(pub(crate) u64);
 
 impl TableWord {
     pub(crate) fn new(buckets: u32, epoch: u32) -> Self {
-        Self(u64::from(buckets) | u64::from(epoch) << 32)
+        Self(halves(buckets, epoch))
     }
 
     #[inline]
