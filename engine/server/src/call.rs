@@ -76,6 +76,21 @@ pub(crate) enum Call {
     },
 }
 
+impl Call {
+    /// Whose key space it is about.
+    pub(crate) const fn tenant(&self) -> TenantId {
+        match self {
+            Self::Find { tenant, .. }
+            | Self::Release { tenant, .. }
+            | Self::Reserve { tenant, .. }
+            | Self::Commit { tenant, .. }
+            | Self::Abort { tenant, .. }
+            | Self::Delete { tenant, .. }
+            | Self::Expire { tenant, .. } => *tenant,
+        }
+    }
+}
+
 /// How a value is stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommitOptions {
@@ -100,6 +115,8 @@ pub(crate) struct Found {
     pub(crate) version: u64,
     /// Coarse monotonic milliseconds; 0 = never.
     pub(crate) expiry_ms: u64,
+    /// An I/O pin holds it until the caller's release.
+    pub(crate) held: bool,
 }
 
 /// The answer to a [`Call`].

@@ -21,8 +21,9 @@ pub(crate) const GRANULE_AHEAD_BYTES: u64 = 16 << 20;
 pub(crate) const EVICTION_ROUNDS: u32 = 8;
 /// Entries expired in one pass.
 pub(crate) const EXPIRIES_PER_PASS: usize = 256;
-/// Leases that one session holds on one shard.
-pub(crate) const LEASES_PER_SESSION: usize = 64;
+/// Share of the evictable bytes that counts as free for the idle leases of all sessions: a full cache keeps lending
+/// ahead, and at most a sixty-fourth of it lies idle.
+pub(crate) const LEASE_SHARE_OF_EVICTABLE: u64 = 64;
 /// Leased extents of a dead session stay this long, for device transfers under way (design §6).
 pub(crate) const DEAD_LEASE_GRACE_MS: u64 = 1_000;
 /// Calls in flight of one TCP connection: a window of keys of one batch.

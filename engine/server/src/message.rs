@@ -7,8 +7,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use chariot_base::{Extent, GranuleIndex, SessionId, ShardId, TenantId};
-use chariot_memory::ArenaMemory;
+use chariot_base::{GranuleIndex, SessionId, ShardId, TenantId};
+use chariot_memory::{ArenaMemory, PopulateDone};
 use chariot_proto::KeySecret;
 use chariot_shm::{Mapping, Memfd, ServerSession};
 use tokio::sync::oneshot;
@@ -42,6 +42,8 @@ pub(crate) enum ShardMessage {
     },
     /// Between shards and the granule home.
     Granule(GranuleMessage),
+    /// To the home, from the populate thread: a job is done.
+    Populated(PopulateDone),
     /// An order of the control thread.
     Order(Order),
 }
@@ -71,32 +73,18 @@ pub(crate) enum GranuleMessage {
     Exhausted {
         /// For which tenant.
         tenant: TenantId,
-        /// The request that cannot be met.
-        adjacent: u32,
     },
-    /// From the home: free one granule, another shard has less than its share.
+    /// From the home: empty a granule and return it, another shard needs it more.
     Vacate {
         /// Of which tenant.
         tenant: TenantId,
+        /// Which one; `None` leaves the choice to the shard.
+        granule: Option<GranuleIndex>,
     },
     /// To the home: this granule is empty and given back.
     Returned {
         /// Who held it.
         shard: ShardId,
-        /// Of which tenant.
-        tenant: TenantId,
-        /// Which one.
-        granule: GranuleIndex,
-    },
-    /// To the home, from the populate thread: pages of this granule are there.
-    Populated {
-        /// Of which tenant.
-        tenant: TenantId,
-        /// Which one.
-        granule: GranuleIndex,
-    },
-    /// To the home, from the populate thread: the pages of this granule were given back to the kernel.
-    Punched {
         /// Of which tenant.
         tenant: TenantId,
         /// Which one.
@@ -166,15 +154,4 @@ pub(crate) struct SessionParts {
     pub(crate) trusted: bool,
     /// Staging memory of a strict session, mapped by the daemon.
     pub(crate) staging: Option<Arc<Mapping>>,
-}
-
-/// An extent granted to somebody who may have gone meanwhile.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Undo {
-    /// Of which tenant.
-    pub(crate) tenant: TenantId,
-    /// Which shard granted it.
-    pub(crate) owner: ShardId,
-    /// What was granted.
-    pub(crate) extent: Extent,
 }

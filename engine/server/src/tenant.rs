@@ -8,15 +8,19 @@
 
 use std::sync::Arc;
 
-use chariot_base::{Extent, SessionId, TenantId};
+use chariot_base::limits::SLAB_LEN_MAX;
+use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
 use chariot_memory::{
     ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine, QuarantineReason, SlotRun,
+    eviction_price,
 };
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
 
 use crate::granules::GranuleState;
-use crate::limits::{EVICTION_ROUNDS, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH};
+use crate::limits::{
+    EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
+};
 use crate::session::Sessions;
 use crate::waiting::Waiter;
 
@@ -58,6 +62,8 @@ pub(crate) struct TenantShard {
     unswept: usize,
     /// Rises whenever memory came free: waiters are looked at again.
     pub(crate) freed_events: u64,
+    /// Somebody works with this tenant on this shard: memory is asked for ahead.
+    is_used: bool,
 }
 
 impl TenantShard {
@@ -85,6 +91,7 @@ impl TenantShard {
             freed: Vec::new(),
             unswept: 0,
             freed_events: 0,
+            is_used: false,
         }
     }
 
@@ -124,7 +131,8 @@ impl TenantShard {
         let io_pins = &self.io_pins;
         let skip = |extent: Extent| pins.contains(extent.offset) || io_pins.contains(extent);
         let mut gained = 0;
-        if round < 2 {
+        // Values above the slabs need neighbours: the policy's order would empty a fifth of the cache for one.
+        if round < 2 && len < SLAB_LEN_MAX {
             let want = len.max(EVICT_BATCH_BYTES.min(self.store.evictable_bytes() / 16));
             let evicted = self.store.evict(want, &skip, &mut self.effects);
             gained = evicted.entries;
@@ -134,8 +142,8 @@ impl TenantShard {
         } else {
             let store = &self.store;
             let victims = self.extents.victims_for(len, |record, bytes| {
-                let extent = store.evictable_extent(record)?;
-                (!skip(extent)).then_some(bytes)
+                let (extent, age_eighths) = store.eviction_candidate(record)?;
+                (!skip(extent)).then(|| eviction_price(bytes, age_eighths))
             });
             if let Some(victims) = victims {
                 let evicted = self.store.evict_records(&victims.tags, &skip, &mut self.effects);
@@ -269,5 +277,76 @@ impl TenantShard {
         self.quarantine.session_gone(session);
         // Its pins are gone with it: what they held can be judged again.
         self.unswept = self.unswept.max(usize::from(!self.quarantine.is_empty()));
+    }
+
+    /// An I/O pin has fallen: what waits in quarantine can be judged again.
+    pub(crate) fn note_release(&mut self) {
+        self.unswept = self.unswept.max(usize::from(!self.quarantine.is_empty()));
+    }
+
+    /// Whether memory of dead sessions waits for its grace to end.
+    pub(crate) fn has_dead_leases(&self) -> bool {
+        self.quarantine.stats().dead_count > 0
+    }
+
+    /// Asks for a granule before one is needed, while the home may have some.
+    pub(crate) fn want_ahead(&mut self) {
+        if self.granules.is_idle() && self.is_used && self.extents.stats().free < GRANULE_AHEAD_BYTES {
+            self.granules.want(1);
+        }
+    }
+
+    /// Takes out a waiter whose need fits now. What was found for it is free again, and nobody comes in between.
+    pub(crate) fn pop_served(&mut self, sessions: &mut Sessions, now_ns: u64) -> Option<Waiter> {
+        let mut waiters = std::mem::replace(&mut self.waiters, OutOfMemoryQueue::new(1));
+        let served = waiters.pop_ready(|need| match self.reserve(need, sessions, now_ns) {
+            Some(extent) => {
+                self.extents.free(extent.offset);
+                true
+            },
+            None => false,
+        });
+        self.waiters = waiters;
+        served
+    }
+
+    /// Closes a granule that others need; `None` when this shard holds none that can be emptied.
+    pub(crate) fn begin_vacate(&mut self, granule: Option<GranuleIndex>) -> Option<GranuleIndex> {
+        let granule = match granule {
+            Some(granule) => self
+                .extents
+                .granules()
+                .any(|(held, _)| held == granule)
+                .then_some(granule)?,
+            None => self.extents.vacate_candidate()?,
+        };
+        self.extents.begin_vacate(granule);
+        Some(granule)
+    }
+
+    /// Evicts up to `budget` entries of a granule that is being emptied; `true` when it is empty.
+    pub(crate) fn vacate_step(
+        &mut self,
+        granule: GranuleIndex,
+        budget: usize,
+        sessions: &mut Sessions,
+        now_ns: u64,
+    ) -> bool {
+        let mut tags = Vec::new();
+        self.extents.tags_in(granule, &mut tags);
+        tags.truncate(budget);
+        let skip = |_: Extent| false;
+        for tag in tags {
+            // One by one: a kept one in between must not save the others.
+            self.store.evict_records(&[tag], &skip, &mut self.effects);
+        }
+        self.drain_effects();
+        self.sweep(sessions, now_ns);
+        self.extents.empty_granules().any(|empty| empty == granule)
+    }
+
+    /// A new session or connection works with this tenant: have room ready.
+    pub(crate) fn note_use(&mut self) {
+        self.is_used = true;
     }
 }

@@ -13,6 +13,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use chariot_base::{ShardId, TenantId};
+
 use crate::call::Reply;
 
 /// Names one outstanding call of this shard.
@@ -32,7 +34,18 @@ struct Slab {
     states: Vec<State>,
     free: Vec<u32>,
     /// Replies that came and were never read: their task ended first. Drained by the shard, which undoes them.
-    undelivered: Vec<Reply>,
+    undelivered: Vec<Undelivered>,
+}
+
+/// A reply that nobody read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Undelivered {
+    /// Who granted it.
+    pub(crate) owner: ShardId,
+    /// In which key space.
+    pub(crate) tenant: TenantId,
+    /// What it says.
+    pub(crate) reply: Reply,
 }
 
 /// The slab of one shard. `!Send` by its `Rc`.
@@ -41,7 +54,7 @@ pub(crate) struct Tickets(Rc<RefCell<Slab>>);
 
 impl Tickets {
     /// Takes a ticket: the id to send along and the future to await.
-    pub(crate) fn take(&self) -> (TicketId, Answer) {
+    pub(crate) fn take(&self, owner: ShardId, tenant: TenantId) -> (TicketId, Answer) {
         let mut slab = self.0.borrow_mut();
         let index = if let Some(index) = slab.free.pop() {
             index
@@ -54,7 +67,7 @@ impl Tickets {
         assert!(matches!(state, State::Free));
         *state = State::Waiting(None);
         let id = TicketId(index);
-        (id, Answer { tickets: self.clone(), id: Some(id) })
+        (id, Answer { tickets: self.clone(), id: Some(id), owner, tenant })
     }
 
     /// Delivers a reply; gives it back when nobody waits for it any more.
@@ -84,7 +97,7 @@ impl Tickets {
     }
 
     /// Replies that were delivered to a task which ended before it read them.
-    pub(crate) fn take_undelivered(&self) -> Vec<Reply> {
+    pub(crate) fn take_undelivered(&self) -> Vec<Undelivered> {
         std::mem::take(&mut self.0.borrow_mut().undelivered)
     }
 
@@ -101,6 +114,8 @@ impl Tickets {
 pub(crate) struct Answer {
     tickets: Tickets,
     id: Option<TicketId>,
+    owner: ShardId,
+    tenant: TenantId,
 }
 
 impl Future for Answer {
@@ -136,16 +151,69 @@ impl Drop for Answer {
     fn drop(&mut self) {
         let Some(id) = self.id.take() else { return };
         let mut slab = self.tickets.0.borrow_mut();
-        let state = &mut slab.states[id.0 as usize];
-        // An answer that arrived but was never looked at still grants something: keep it for the shard to undo.
-        *state = match std::mem::replace(state, State::Free) {
-            State::Waiting(_) => State::Orphaned,
+        let state = std::mem::replace(&mut slab.states[id.0 as usize], State::Free);
+        match state {
+            State::Waiting(_) => slab.states[id.0 as usize] = State::Orphaned,
+            // It arrived and was never looked at, but it may grant something: the shard undoes it.
             State::Answered(reply) => {
-                slab.undelivered.push(reply);
+                slab.undelivered.push(Undelivered { owner: self.owner, tenant: self.tenant, reply });
                 slab.free.push(id.0);
-                return;
             },
             State::Free | State::Orphaned => unreachable!("the ticket belongs to this answer"),
-        };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chariot_proto::Status;
+
+    use super::*;
+
+    fn take(tickets: &Tickets) -> (TicketId, Answer) {
+        tickets.take(ShardId(1), TenantId(0))
+    }
+
+    #[test]
+    fn an_answer_resolves_once_and_frees_its_ticket() {
+        let tickets = Tickets::default();
+        let (id, answer) = take(&tickets);
+        assert!(tickets.redeem(id, Reply::status(Status::Ok)).is_none());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut answer = Box::pin(answer);
+        assert!(answer.as_mut().poll(&mut context).is_ready());
+        drop(answer);
+        assert_eq!(tickets.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_reply_for_a_task_that_ended_comes_back() {
+        let tickets = Tickets::default();
+        let (id, answer) = take(&tickets);
+        drop(answer);
+        assert_eq!(tickets.outstanding(), 1, "the reply is still to come");
+        assert!(tickets.redeem(id, Reply::status(Status::Ok)).is_some());
+        assert_eq!(tickets.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_reply_that_was_never_read_is_kept_for_undoing() {
+        let tickets = Tickets::default();
+        let (id, answer) = take(&tickets);
+        assert!(tickets.redeem(id, Reply::status(Status::Ok)).is_none());
+        drop(answer);
+        let undelivered = tickets.take_undelivered();
+        assert_eq!(undelivered.len(), 1);
+        assert_eq!(undelivered[0].owner, ShardId(1));
+        assert_eq!(tickets.outstanding(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "redeemed once")]
+    fn redeeming_twice_is_a_bug() {
+        let tickets = Tickets::default();
+        let (id, _answer) = take(&tickets);
+        let _ = tickets.redeem(id, Reply::status(Status::Ok));
+        let _ = tickets.redeem(id, Reply::status(Status::Ok));
     }
 }

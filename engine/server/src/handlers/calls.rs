@@ -94,7 +94,13 @@ pub(crate) fn found(shard: &mut Shard, tenant: TenantId, entry: &EntryView, hold
         shard.tenant_mut(tenant).io_pins.pin(entry.extent);
         shard.count_read(entry.extent.len);
     }
-    Found { extent: entry.extent, crc: entry.crc, version: entry.version, expiry_ms: entry.expiry_ms }
+    Found {
+        extent: entry.extent,
+        crc: entry.crc,
+        version: entry.version,
+        expiry_ms: entry.expiry_ms,
+        held: hold,
+    }
 }
 
 fn release(shard: &mut Shard, tenant: TenantId, extent: Extent) {
