@@ -139,7 +139,7 @@ fn prepare_directory(directory: &Path, uid: u32) -> Result<(), StartError> {
 
 fn write_holder(lock: &mut File, listen: SocketAddr) -> io::Result<()> {
     lock.set_len(0)?;
-    write!(lock, "pid {} listen {listen}\n", std::process::id())
+    writeln!(lock, "pid {} listen {listen}", std::process::id())
 }
 
 /// What the holder wrote; a file in the middle of being written reads as an unknown process.
@@ -155,8 +155,8 @@ fn read_holder(lock: &mut File) -> String {
     }
 }
 
-/// Binds the port for a moment without `SO_REUSEPORT`: the shards listen with it, and two daemons of
-/// one user would share the port without noticing.
+/// Binds the port for a moment without `SO_REUSEPORT`: the shards listen with it, and two daemons
+/// of one user would share the port without noticing.
 fn check_port(listen: SocketAddr) -> Result<(), StartError> {
     match TcpListener::bind(listen) {
         Ok(_listener) => Ok(()),

@@ -1,7 +1,7 @@
 //! The admin endpoints: HTTP on the control thread, never on a shard.
 //!
-//! `/metrics` asks every shard by message and gives up on the silent ones; `/healthz` says that this
-//! thread turns; `/readyz` says whether the node takes work, and if not, why; `/config` and
+//! `/metrics` asks every shard by message and gives up on the silent ones; `/healthz` says that
+//! this thread turns; `/readyz` says whether the node takes work, and if not, why; `/config` and
 //! `/sessions` are JSON for operators. At most [`CONNECTIONS_MAX`] connections are open; further
 //! ones wait in the kernel's backlog.
 
@@ -107,11 +107,7 @@ async fn answer_ready(State(admin): State<Arc<Admin>>) -> Response {
     if readiness.is_ready() {
         return "ready\n".into_response();
     }
-    let reasons: String = readiness
-        .reasons
-        .iter()
-        .map(|reason| format!("{reason}\n"))
-        .collect();
+    let reasons = readiness.reasons.join("\n") + "\n";
     (StatusCode::SERVICE_UNAVAILABLE, reasons).into_response()
 }
 
@@ -199,9 +195,9 @@ impl AsyncRead for Held {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
@@ -209,9 +205,9 @@ impl AsyncWrite for Held {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buffer: &[u8],
+        buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buffer)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

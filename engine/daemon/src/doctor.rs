@@ -1,8 +1,8 @@
 //! Whether this machine can run these settings: `--doctor`, and the same checks before every start.
 //!
-//! Facts are gathered first ([`Facts`], from `/proc`, `/sys` and one probe of io_uring) and judged
-//! second ([`examine`], pure), so that a test can describe any machine. A `fail` refuses a start;
-//! a `warn` costs speed or comfort and is logged.
+//! Facts are gathered first ([`Facts`], from `/proc`, `/sys` and one probe of `io_uring`) and
+//! judged second ([`examine`], pure), so that a test can describe any machine. A `fail` refuses a
+//! start; a `warn` costs speed or comfort and is logged.
 
 use std::fmt::Write as _;
 
@@ -137,8 +137,7 @@ fn check_kernel(report: &mut Report, facts: &Facts) {
     let verdict = match facts.kernel {
         Some(version) if version >= KERNEL_SUPPORTED => Verdict::Ok,
         Some(version) if version < KERNEL_MIN => Verdict::Fail,
-        Some(_) => Verdict::Warn,
-        None => Verdict::Warn,
+        Some(_) | None => Verdict::Warn,
     };
     let remedy = "use kernel 6.6 or newer; 5.15 to 6.5 works with fewer fast paths";
     report.note("kernel", verdict, found, remedy);

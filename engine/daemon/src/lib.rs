@@ -2,8 +2,8 @@
 //!
 //! The binary (`main.rs`) is a few lines over this library, so that tests reach every part. Reading
 //! order: [`settings`] (one declaration per setting), [`resolve`] (text to typed options, the only
-//! validation), [`seam`] (what a node takes and gives), [`run`] (a start, step by step), [`control`]
-//! (the admin endpoints) and [`metrics`] (the table of all metrics).
+//! validation), [`seam`] (what a node takes and gives), [`run`] (a start, step by step),
+//! [`control`] (the admin endpoints) and [`metrics`] (the table of all metrics).
 #![forbid(unsafe_code)]
 
 pub mod address;

@@ -60,6 +60,12 @@ pub struct Snapshot {
     pub build: crate::build::Build,
 }
 
+/// Takes one sample: label values without the shard's, then the value.
+pub type EmitLabelled<'a> = &'a mut dyn FnMut(&[&str], f64);
+
+/// Takes the distribution of one operation.
+pub type EmitLatencies<'a> = &'a mut dyn FnMut(&str, &Latencies);
+
 /// Where the values of a metric come from.
 #[derive(Clone, Copy)]
 pub enum Feed {
@@ -68,9 +74,9 @@ pub enum Feed {
     /// One value a shard.
     Shard(fn(&ShardStats) -> f64),
     /// Several values a shard: labels in the order of the metric, then the value.
-    Labelled(fn(&ShardStats, &mut dyn FnMut(&[&str], f64))),
+    Labelled(fn(&ShardStats, EmitLabelled<'_>)),
     /// One distribution for each operation of a shard.
-    Latency(fn(&ShardStats, &mut dyn FnMut(&str, &Latencies))),
+    Latency(fn(&ShardStats, EmitLatencies<'_>)),
     /// One for every shard configured: 1 when it answered.
     ShardUp,
     /// Always 1; the labels tell the build.
@@ -234,7 +240,7 @@ pub fn metrics_page() -> String {
         "# Metrics of chariotd\n\
          \n\
          Generated from the table in `engine/daemon/src/metrics/table.rs`; a test keeps it in step \
-         (`CHARIOT_BLESS=1 cargo test -p chariotd --test documents` rewrites it).\n\
+         (`CHARIOT_BLESS=1 cargo test -p chariotd --test daemon` rewrites it).\n\
          \n\
          `GET /metrics` on the `--admin` address answers in the Prometheus text format. Counters \
          start at zero with the daemon. `stable` metrics keep name, labels and meaning through a \

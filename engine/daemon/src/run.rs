@@ -270,12 +270,12 @@ fn start_log(settings: &Resolved) {
     }
 }
 
-/// Variables that look like settings and are none: most likely misspelt. They do not refuse a start,
-/// because other programs of the house read variables with the same beginning.
+/// Variables that look like settings and are none: most likely misspelt. They do not refuse a
+/// start, because other programs of the house read variables with the same beginning.
 fn unknown_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
     let known: Vec<String> = SETTINGS
         .iter()
-        .map(|setting| setting.environment_name())
+        .map(crate::settings::Setting::environment_name)
         .collect();
     variables
         .filter_map(|(name, _)| name.into_string().ok())

@@ -13,7 +13,10 @@ use std::io::Write;
 use churn::{Churn, Eviction};
 
 fn main() -> std::io::Result<()> {
-    let gib = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2);
+    let gib = std::env::args()
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2);
     let mut out = std::io::stdout();
     for shards in [1, 16] {
         for eviction in [Eviction::Neighbours, Eviction::Fifo] {

@@ -91,7 +91,7 @@ pub struct ExtentAllocator {
     chunk_bytes: u64,
     slot_bytes: u64,
     live_count: u64,
-    victim_granule: u32,
+    victim_unit: u32,
 }
 
 /// What lives at an offset.
@@ -125,7 +125,7 @@ impl ExtentAllocator {
             chunk_bytes: 0,
             slot_bytes: 0,
             live_count: 0,
-            victim_granule: 0,
+            victim_unit: 0,
         }
     }
 
@@ -398,8 +398,8 @@ impl ExtentAllocator {
     /// Lists held granules with the bytes that live in them. O(granules).
     pub fn granules(&self) -> impl Iterator<Item = (GranuleIndex, u64)> + '_ {
         self.space.held.iter().map(|&index| {
-            let granule = self.space.granule(index).expect("held");
-            (GranuleIndex(index), bytes_of(granule.live_units))
+            let live = self.space.granule(index).map_or(0, |granule| granule.live_units);
+            (GranuleIndex(index), bytes_of(live))
         })
     }
 
@@ -443,7 +443,7 @@ impl ExtentAllocator {
     pub fn cancel_vacate(&mut self, index: GranuleIndex) {
         self.space.reopen_granule(index.0);
         self.for_chunks_of(index, |slabs, chunk, closed| {
-            slabs.set_closed(chunk, closed)
+            slabs.set_closed(chunk, closed);
         });
         self.debug_check();
     }
@@ -496,6 +496,9 @@ impl ExtentAllocator {
     }
 
     /// Returns how the memory is used now.
+    ///
+    /// # Panics
+    /// When the counts do not add up, in debug builds.
     pub fn stats(&self) -> ExtentStats {
         let stats = ExtentStats {
             capacity: self.space.held.len() as u64 * GRANULE_BYTES,

@@ -249,13 +249,12 @@ impl GranuleLedger {
     /// Serves the first in line if it can be; call after every event until `None`.
     pub fn poll_grant(&mut self) -> Option<(TakeTicket, Grant)> {
         let waiter = self.waiters.pop_front()?;
-        match self.try_grant(&waiter) {
-            Some(grant) => Some((waiter.ticket, grant)),
-            None => {
-                self.waiters.push_front(waiter);
-                None
-            },
+        let grant = self.try_grant(&waiter);
+        let ticket = waiter.ticket;
+        if grant.is_none() {
+            self.waiters.push_front(waiter);
         }
+        grant.map(|grant| (ticket, grant))
     }
 
     /// Gives up waiting; `false` when the request is not (or no longer) queued.
@@ -267,7 +266,7 @@ impl GranuleLedger {
 
     /// Finds a run for a request and takes it, or starts the hole punches that would allow it.
     fn try_grant(&mut self, waiter: &Waiter) -> Option<Grant> {
-        let found = self.find_run(waiter, |cell| cell.is_free())?;
+        let found = self.find_run(waiter, Cell::is_free)?;
         let spare = self.options.granule_count - self.backed;
         if found.unbacked > spare {
             // Pages are given up only when that serves the request: a populated granule is dear.
@@ -276,7 +275,7 @@ impl GranuleLedger {
             if found.unbacked as usize > spare as usize + outside {
                 return None;
             }
-            self.free_credits(waiter.tenant, &found, waiter.count, found.unbacked - spare);
+            self.free_credits(waiter.tenant, found, waiter.count, found.unbacked - spare);
         }
         if found.unbacked > self.options.granule_count - self.backed {
             return None;
@@ -345,7 +344,7 @@ impl GranuleLedger {
     }
 
     /// Gets credits back from free granules outside a run: at once when unpopulated, else by punch.
-    fn free_credits(&mut self, keep_in: TenantId, keep: &Found, count: u32, mut need: u32) {
+    fn free_credits(&mut self, keep_in: TenantId, keep: Found, count: u32, mut need: u32) {
         let punching = u32::try_from(self.punches_under_way()).expect("few granules");
         need = need.saturating_sub(punching);
         for (&tenant, cells) in &mut self.tenants {
@@ -571,6 +570,9 @@ impl GranuleLedger {
     }
 
     /// Returns the counts. O(virtual granules).
+    ///
+    /// # Panics
+    /// When a count exceeds 32 bits, which the virtual size forbids.
     pub fn stats(&self) -> LedgerStats {
         let cells = || self.tenants.values().flatten();
         let ready = cells()

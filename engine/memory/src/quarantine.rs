@@ -44,6 +44,17 @@ pub enum QuarantineReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SweepTicket(u64);
 
+/// One pass over what waits. Lives on: owner shard.
+#[derive(Clone, Copy, Debug)]
+pub struct SweepPass {
+    /// Drawn before the pins were collected.
+    pub ticket: SweepTicket,
+    /// The monotonic clock, in nanoseconds.
+    pub now_ns: u64,
+    /// Most extents to judge.
+    pub budget: usize,
+}
+
 /// Counts of what waits, for the metrics: extents and bytes by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuarantineStats {
@@ -105,31 +116,28 @@ impl Quarantine {
         SweepTicket(self.next_number)
     }
 
-    /// Judges up to `budget` extents, longest untouched first; those without a claim are appended
-    /// to `freed` for the allocator. Returns how many were judged.
+    /// Judges up to `pass.budget` extents, longest untouched first; those without a claim are
+    /// appended to `freed` for the allocator. Returns how many were judged.
     ///
     /// `is_pinned` answers from pins collected after the ticket was drawn.
     pub fn sweep(
         &mut self,
-        ticket: SweepTicket,
-        now_ns: u64,
-        budget: usize,
-        mut is_pinned: impl FnMut(Extent) -> bool,
+        pass: SweepPass,
         io_pins: &IoPins,
+        mut is_pinned: impl FnMut(Extent) -> bool,
         freed: &mut Vec<Extent>,
     ) -> usize {
-        let turns = budget.min(self.waiting.len());
+        let turns = pass.budget.min(self.waiting.len());
         for _ in 0..turns {
-            let waiting = self
-                .waiting
-                .pop_front()
-                .expect("not more turns than entries");
+            let Some(waiting) = self.waiting.pop_front() else {
+                break;
+            };
             let elapsed = match waiting.reason {
                 QuarantineReason::Unlinked => true,
-                QuarantineReason::LeaseOfDead { until_ns } => now_ns >= until_ns,
+                QuarantineReason::LeaseOfDead { until_ns } => pass.now_ns >= until_ns,
                 QuarantineReason::HeldByExpelled { .. } => false,
             };
-            let judged = elapsed && waiting.number < ticket.0;
+            let judged = elapsed && waiting.number < pass.ticket.0;
             if !judged || io_pins.contains(waiting.extent) || is_pinned(waiting.extent) {
                 self.waiting.push_back(waiting);
                 continue;
@@ -188,11 +196,19 @@ impl Quarantine {
 mod tests {
     use super::*;
 
+    fn pass(ticket: SweepTicket, now_ns: u64) -> SweepPass {
+        SweepPass {
+            ticket,
+            now_ns,
+            budget: 16,
+        }
+    }
+
     fn swept(quarantine: &mut Quarantine, pinned: &[u64], now_ns: u64) -> Vec<u64> {
         let ticket = quarantine.ticket();
         let mut freed = Vec::new();
         let is_pinned = |extent: Extent| pinned.contains(&extent.offset);
-        quarantine.sweep(ticket, now_ns, 16, is_pinned, &IoPins::new(), &mut freed);
+        quarantine.sweep(pass(ticket, now_ns), &IoPins::new(), is_pinned, &mut freed);
         quarantine.check_invariants();
         freed.iter().map(|extent| extent.offset).collect()
     }
@@ -214,7 +230,7 @@ mod tests {
         let ticket = quarantine.ticket();
         quarantine.retire(Extent::new(0, 64), QuarantineReason::Unlinked);
         let mut freed = Vec::new();
-        quarantine.sweep(ticket, 0, 16, |_| false, &IoPins::new(), &mut freed);
+        quarantine.sweep(pass(ticket, 0), &IoPins::new(), |_| false, &mut freed);
         assert_eq!(freed, []);
         assert_eq!(swept(&mut quarantine, &[], 0), [0]);
     }
@@ -227,10 +243,20 @@ mod tests {
         quarantine.retire(extent, QuarantineReason::Unlinked);
         io_pins.pin(extent);
         let mut freed = Vec::new();
-        quarantine.sweep(quarantine.ticket(), 0, 16, |_| false, &io_pins, &mut freed);
+        quarantine.sweep(
+            pass(quarantine.ticket(), 0),
+            &io_pins,
+            |_| false,
+            &mut freed,
+        );
         assert_eq!(freed, []);
         io_pins.unpin(extent);
-        quarantine.sweep(quarantine.ticket(), 0, 16, |_| false, &io_pins, &mut freed);
+        quarantine.sweep(
+            pass(quarantine.ticket(), 0),
+            &io_pins,
+            |_| false,
+            &mut freed,
+        );
         assert_eq!(freed, [extent]);
     }
 
@@ -261,12 +287,16 @@ mod tests {
         let mut freed = Vec::new();
         let ticket = quarantine.ticket();
         let pins = IoPins::new();
+        let two = SweepPass {
+            budget: 2,
+            ..pass(ticket, 0)
+        };
         assert_eq!(
-            quarantine.sweep(ticket, 0, 2, |e| e.offset == 0, &pins, &mut freed),
+            quarantine.sweep(two, &pins, |e| e.offset == 0, &mut freed),
             2
         );
         assert_eq!(
-            quarantine.sweep(ticket, 0, 2, |e| e.offset == 0, &pins, &mut freed),
+            quarantine.sweep(two, &pins, |e| e.offset == 0, &mut freed),
             2
         );
         assert_eq!(freed.len(), 3);

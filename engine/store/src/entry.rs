@@ -28,7 +28,7 @@ impl RecordFlags {
 
     fn encode(crc: Option<u32>, mode: WriteMode) -> u16 {
         let crc_bit = if crc.is_some() { Self::CRC_PRESENT } else { 0 };
-        crc_bit | u16::from(mode.as_u8()) << Self::MODE_SHIFT
+        crc_bit | (u16::from(mode.as_u8()) << Self::MODE_SHIFT)
     }
 
     /// Returns the write mode of a record's flags.
@@ -36,7 +36,7 @@ impl RecordFlags {
     /// # Panics
     /// When the bits name no mode: only this crate writes them, into memory that is its own.
     pub fn write_mode(flags: u16) -> WriteMode {
-        let number = flags >> Self::MODE_SHIFT & Self::MODE_MASK;
+        let number = (flags >> Self::MODE_SHIFT) & Self::MODE_MASK;
         u8::try_from(number)
             .ok()
             .and_then(WriteMode::from_u8)

@@ -52,7 +52,7 @@ impl Links {
     pub(crate) fn set_state(&mut self, id: u32, state: u8) {
         assert!(state < 64);
         let word = &mut self.words[id as usize];
-        *word = *word & ((1 << STATE_SHIFT) - 1) | u64::from(state) << STATE_SHIFT;
+        *word = *word & ((1 << STATE_SHIFT) - 1) | (u64::from(state) << STATE_SHIFT);
     }
 
     fn set_next(&mut self, id: u32, next: u32) {
@@ -62,7 +62,7 @@ impl Links {
 
     fn set_prev(&mut self, id: u32, prev: u32) {
         let word = &mut self.words[id as usize];
-        *word = *word & !(ID_MASK << PREV_SHIFT) | u64::from(prev) << PREV_SHIFT;
+        *word = *word & !(ID_MASK << PREV_SHIFT) | (u64::from(prev) << PREV_SHIFT);
     }
 }
 

@@ -254,6 +254,9 @@ impl Store {
     ///
     /// Each entry looked at takes one from `budget` (an entry is looked at once per level it moves
     /// down, seven times at most).
+    ///
+    /// # Panics
+    /// When an entry is handed out before its time, which is a bug of the wheel.
     pub fn advance(&mut self, now_ms: u64, effects: &mut Effects, budget: u32) -> Advanced {
         self.see(now_ms);
         let mut steps = budget;
@@ -448,7 +451,7 @@ impl Store {
             counter < 1 << COUNTER_BITS,
             "17 trillion versions in one epoch"
         );
-        u64::from(self.options.epoch) << COUNTER_BITS | counter
+        (u64::from(self.options.epoch) << COUNTER_BITS) | counter
     }
 
     fn see(&mut self, now_ms: u64) {

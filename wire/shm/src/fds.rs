@@ -74,7 +74,7 @@ pub fn send_with_fds(
     // SAFETY: `message` points to `part` and `control`, live and as long as it says; the descriptors
     // are open for as long as they are borrowed.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
 }
 
 /// Receives bytes into `buffer` and the descriptors that came with them (close-on-exec). Zero bytes
@@ -100,7 +100,7 @@ pub fn recv_with_fds(
     // SAFETY: `message` points to `part` (which is `buffer`, borrowed mutably) and `control`, live
     // and as long as it says.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
-    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let received = usize::try_from(received).map_err(|_negative| io::Error::last_os_error())?;
     let descriptors = adopt_descriptors(&message, &control);
     if message.msg_flags & libc::MSG_CTRUNC != 0 {
         return Err(io::Error::new(

@@ -26,6 +26,10 @@ impl ForkGuard {
     /// # Errors
     ///
     /// The kernel's: no memory, or a kernel without `MADV_WIPEONFORK` (before 4.14).
+    ///
+    /// # Panics
+    ///
+    /// Never: the kernel maps nothing at address zero.
     pub fn here() -> io::Result<Self> {
         let len = sys::page_size();
         let protection = libc::PROT_READ | libc::PROT_WRITE;

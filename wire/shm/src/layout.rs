@@ -45,6 +45,9 @@ const _: () = assert!(RING_ENTRIES * PAYLOAD_MAX <= BYTE_RING_SIZE);
 const _: () = assert!(RING_ENTRIES.is_power_of_two());
 const _: () = assert!(BYTE_RING_SIZE.is_power_of_two());
 const _: () = assert!(NOTE_ENTRIES.is_power_of_two());
+// Whole words of the client's bitmap.
+const _: () = assert!(PIN_SLOTS_TRANSIENT.is_multiple_of(64));
+const _: () = assert!(PIN_SLOTS.is_multiple_of(64));
 
 /// Bytes of the header in front of the shards' areas, in both memories.
 pub const HEADER_SIZE: usize = PAGE_MAX;

@@ -27,7 +27,11 @@ mod fork;
 mod life;
 mod map;
 mod mapped;
+#[cfg(all(test, loom))]
+mod model;
 mod notes;
+#[cfg(test)]
+mod page;
 mod pins;
 mod ring;
 mod session;

@@ -43,7 +43,7 @@ impl Memfd {
             made => made?,
         };
         let length = libc::off_t::try_from(size)
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            .map_err(|_overflow| io::Error::from(io::ErrorKind::InvalidInput))?;
         // SAFETY: `fd` is ours and open.
         sys::check(unsafe { libc::fchmod(fd.as_raw_fd(), 0o600) })?;
         // SAFETY: `fd` is ours and open; `length` is not negative, as it came from a u64.
@@ -206,7 +206,7 @@ impl Mapping {
 
     fn map(fd: BorrowedFd<'_>, offset: u64, len: usize, protection: i32) -> io::Result<Self> {
         let offset = libc::off_t::try_from(offset)
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            .map_err(|_overflow| io::Error::from(io::ErrorKind::InvalidInput))?;
         let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
         let fd = fd.as_raw_fd();
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.

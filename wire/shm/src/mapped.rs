@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::doorbell::Futex;
 use crate::futex::{self, WaitOutcome};
-use crate::layout::{BYTE_RING_SIZE, PAYLOAD_MAX, RING_ENTRIES};
+use crate::layout::{BYTE_RING_SIZE, PAYLOAD_MAX, PIN_SLOTS, PIN_SLOTS_TRANSIENT, RING_ENTRIES};
 use crate::map::Mapping;
 use crate::sync::{Memory, Step};
 
@@ -102,6 +102,8 @@ impl Memory for MappedMemory {
     const ENTRIES: u32 = RING_ENTRIES;
     const BYTES: u32 = BYTE_RING_SIZE;
     const PAYLOAD_MAX: u32 = PAYLOAD_MAX;
+    const PIN_SLOTS_TRANSIENT: u32 = PIN_SLOTS_TRANSIENT;
+    const PIN_SLOTS: u32 = PIN_SLOTS;
 
     #[inline]
     fn keeps(&self, _step: Step) -> bool {

@@ -7,6 +7,7 @@
 
 use crate::layout::{NOTE_ENTRIES, rw, rw_area};
 use crate::mapped::MappedMemory;
+use crate::ring::{high, low};
 use crate::sync::Memory;
 
 /// One hint: a record and the low half of its generation when it was read.
@@ -38,7 +39,7 @@ impl<M: Memory> NoteWriter<M> {
     /// Leaves a note that `record` was read at `generation`. Never waits; may be lost.
     pub fn note(&self, record: u32, generation: u64) {
         let position = self.rw.add32(self.area + rw::NOTE_TAIL, 1);
-        let word = u64::from(record) << 32 | (generation & u64::from(u32::MAX));
+        let word = (u64::from(record) << 32) | (generation & u64::from(u32::MAX));
         self.rw
             .store64(self.area + rw::NOTES + slot(position), word);
     }
@@ -57,13 +58,11 @@ pub(crate) fn drain<M: Memory>(
     let mut position = read.wrapping_add(lost);
     while position != tail {
         let word = rw.load64(area + rw::NOTES + slot(position));
-        let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
         if word != 0 {
-            let (record, generation) = (
-                u32::from_le_bytes([e, f, g, h]),
-                u32::from_le_bytes([a, b, c, d]),
-            );
-            hear(Note { record, generation });
+            hear(Note {
+                record: high(word),
+                generation: low(word),
+            });
         }
         position = position.wrapping_add(1);
     }
@@ -74,3 +73,6 @@ pub(crate) fn drain<M: Memory>(
 fn slot(position: u32) -> usize {
     (position & (NOTE_ENTRIES - 1)) as usize * 8
 }
+
+#[cfg(test)]
+mod tests;

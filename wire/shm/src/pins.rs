@@ -20,3 +20,6 @@ mod server;
 
 pub use client::{PinSlot, PinTable};
 pub use server::{PinScan, PinSet};
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ pub use server::{ServerRing, Submission};
 pub use words::{
     CompletionFlags, CompletionWords, SubmissionFlags, SubmissionWords, VALUE_INLINE_LEN_MAX,
 };
+pub(crate) use words::{high, low};
 
 /// Says what the other party wrote that no working peer writes. The session is expelled (daemon)
 /// or closed (client): only a restart of the peer helps, and its author.
@@ -72,3 +73,6 @@ pub enum RingError {
         expected: u32,
     },
 }
+
+#[cfg(test)]
+mod tests;

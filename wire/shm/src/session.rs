@@ -91,3 +91,6 @@ pub enum AttachError {
         shard_count: u32,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,14 @@
 //! Neighbours: `mapped.rs` implements the product's side, `model.rs` the checker's, and
 //! `wire/SHARED-MEMORY.md` lists for each step the interleaving it defends against.
 
+/// Atomics in private memory that only threads of one process share: loom's where a model runs.
+pub(crate) mod private {
+    #[cfg(all(test, loom))]
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    #[cfg(not(all(test, loom)))]
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+}
+
 /// Names each step of a shared-memory protocol that memory order or a re-check makes safe.
 ///
 /// In the product every step is kept. A model test may take one away ([`Memory::keeps`]).
@@ -60,9 +68,48 @@ pub enum Step {
     ReleasePin,
     /// The shard loads pins with acquire, before it reuses an extent.
     SeePins,
+    /// A client thread gives a slot back with release, after it has cleared the pin.
+    GiveSlotBack,
+    /// A client thread takes a free slot with acquire, before it stores its pin.
+    TakeSlot,
     /// The shard counts extents named by unconsumed completions as pinned.
     CompletionsArePins,
 }
+
+impl Step {
+    /// Every step, so that a test can ask for the mutation of each.
+    pub const ALL: [Self; 26] = [
+        Self::PublishSubmissions,
+        Self::SeeSubmissions,
+        Self::PublishCompletions,
+        Self::SeeCompletions,
+        Self::ConsumeCompletions,
+        Self::SeeConsumed,
+        Self::BoundInFlight,
+        Self::BellFence,
+        Self::SleepFence,
+        Self::SleepRecheck,
+        Self::WakeFence,
+        Self::WaitFence,
+        Self::WaitRecheck,
+        Self::SeenBeforeRecheck,
+        Self::RaiseDoorbell,
+        Self::PinFence,
+        Self::PinRecheck,
+        Self::ScanFence,
+        Self::ConsumedBeforeScan,
+        Self::PinBeforeConsume,
+        Self::RaiseHighWater,
+        Self::ReleasePin,
+        Self::SeePins,
+        Self::GiveSlotBack,
+        Self::TakeSlot,
+        Self::CompletionsArePins,
+    ];
+}
+
+// Every variant stands in `ALL`, at its place.
+const _: () = assert!(Step::CompletionsArePins as usize + 1 == Step::ALL.len());
 
 /// Memory that two parties share: words with an order, lines and bytes without one.
 ///
@@ -75,6 +122,10 @@ pub trait Memory {
     const BYTES: u32;
     /// Longest payload of one submission in bytes; `ENTRIES * PAYLOAD_MAX <= BYTES`.
     const PAYLOAD_MAX: u32;
+    /// Pin slots for copies; a multiple of 64.
+    const PIN_SLOTS_TRANSIENT: u32;
+    /// All pin slots; a multiple of 64.
+    const PIN_SLOTS: u32;
 
     /// Says whether `step` is taken. Always true in the product.
     fn keeps(&self, step: Step) -> bool;

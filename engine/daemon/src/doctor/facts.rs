@@ -1,4 +1,4 @@
-//! What the machine is: read from `/proc` and `/sys`, and one io_uring set up for a moment.
+//! What the machine is: read from `/proc` and `/sys`, and one `io_uring` set up for a moment.
 //!
 //! Every file is read below a root, so that tests lay out a machine in a directory. What cannot be
 //! read takes the value that does not refuse a start: the start itself will say.
@@ -15,7 +15,7 @@ pub struct Facts {
     pub kernel_release: String,
     /// Major and minor version.
     pub kernel: Option<(u32, u32)>,
-    /// What io_uring offers, or why it does not start.
+    /// What `io_uring` offers, or why it does not start.
     pub io_uring: Result<String, String>,
     /// `kernel.io_uring_disabled`; 0 where the kernel has no such switch.
     pub io_uring_disabled: u32,
@@ -114,7 +114,7 @@ impl Facts {
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(0),
             memlock: reader.limit("Max locked memory"),
-            may_lock: capabilities >> CAP_IPC_LOCK & 1 == 1,
+            may_lock: (capabilities >> CAP_IPC_LOCK) & 1 == 1,
             open_files: reader.limit("Max open files").unwrap_or(u64::MAX),
             memory_available: reader.memory("MemAvailable:").unwrap_or(u64::MAX),
             cgroup_available: cgroup_available(&reader),

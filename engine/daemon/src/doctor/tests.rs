@@ -60,126 +60,128 @@ fn a_good_machine_has_nothing_to_complain_of() {
 /// How one test spoils the machine.
 type Spoil = fn(&mut Facts);
 
+/// Check, what is wrong with the machine, verdict, words of the remedy.
+const SPOILT: &[(&str, Spoil, Verdict, &str)] = &[
+    (
+        "kernel",
+        |f| f.kernel = Some((5, 10)),
+        Verdict::Fail,
+        "6.6 or newer",
+    ),
+    (
+        "kernel",
+        |f| f.kernel = Some((5, 15)),
+        Verdict::Warn,
+        "6.6 or newer",
+    ),
+    ("kernel", |f| f.kernel = None, Verdict::Warn, "6.6 or newer"),
+    (
+        "io_uring",
+        |f| f.io_uring = Err("no".to_owned()),
+        Verdict::Fail,
+        "sandbox",
+    ),
+    (
+        "io_uring",
+        |f| {
+            f.io_uring = Err("no".to_owned());
+            f.io_uring_disabled = 2;
+        },
+        Verdict::Fail,
+        "io_uring_disabled=0",
+    ),
+    (
+        "io_uring",
+        |f| {
+            f.io_uring = Err("no".to_owned());
+            f.seccomp = 2;
+        },
+        Verdict::Fail,
+        "seccomp profile",
+    ),
+    (
+        "seccomp",
+        |f| {
+            f.io_uring = Err("no".to_owned());
+            f.seccomp = 2;
+        },
+        Verdict::Warn,
+        "pidfd_open",
+    ),
+    (
+        "memlock",
+        |f| f.memlock = Some(65_536),
+        Verdict::Fail,
+        "LimitMEMLOCK",
+    ),
+    (
+        "memlock",
+        |f| f.memlock = Some(8 << 20),
+        Verdict::Warn,
+        "LimitMEMLOCK",
+    ),
+    (
+        "open files",
+        |f| f.open_files = 1_024,
+        Verdict::Warn,
+        "LimitNOFILE",
+    ),
+    (
+        "memory",
+        |f| f.memory_available = 512 << 20,
+        Verdict::Fail,
+        "lower --memory",
+    ),
+    (
+        "memory",
+        |f| f.cgroup_available = Some(512 << 20),
+        Verdict::Fail,
+        "container",
+    ),
+    (
+        "memory",
+        |f| f.memory_available = 1_150 << 20,
+        Verdict::Warn,
+        "lower --memory",
+    ),
+    (
+        "overcommit",
+        |f| f.overcommit = 2,
+        Verdict::Warn,
+        "vm.overcommit_memory",
+    ),
+    (
+        "huge shmem pages",
+        |f| f.shmem_huge = "never".to_owned(),
+        Verdict::Warn,
+        "advise",
+    ),
+    (
+        "cores",
+        |f| f.affinity = vec![1],
+        Verdict::Fail,
+        "choose --cores from 1",
+    ),
+    (
+        "cpu quota",
+        |f| f.cpu_quota = Some(0.5),
+        Verdict::Warn,
+        "CPU limit",
+    ),
+    (
+        "pid namespace",
+        |f| {
+            f.kernel = Some((5, 15));
+            f.pid_namespace_depth = 2;
+        },
+        Verdict::Warn,
+        "6.5 or newer",
+    ),
+];
+
 #[test]
 fn every_check_can_fail_and_names_its_remedy() {
-    let table: &[(&str, Spoil, Verdict, &str)] = &[
-        (
-            "kernel",
-            |f| f.kernel = Some((5, 10)),
-            Verdict::Fail,
-            "6.6 or newer",
-        ),
-        (
-            "kernel",
-            |f| f.kernel = Some((5, 15)),
-            Verdict::Warn,
-            "6.6 or newer",
-        ),
-        ("kernel", |f| f.kernel = None, Verdict::Warn, "6.6 or newer"),
-        (
-            "io_uring",
-            |f| f.io_uring = Err("no".to_owned()),
-            Verdict::Fail,
-            "sandbox",
-        ),
-        (
-            "io_uring",
-            |f| {
-                f.io_uring = Err("no".to_owned());
-                f.io_uring_disabled = 2;
-            },
-            Verdict::Fail,
-            "io_uring_disabled=0",
-        ),
-        (
-            "io_uring",
-            |f| {
-                f.io_uring = Err("no".to_owned());
-                f.seccomp = 2;
-            },
-            Verdict::Fail,
-            "seccomp profile",
-        ),
-        (
-            "seccomp",
-            |f| {
-                f.io_uring = Err("no".to_owned());
-                f.seccomp = 2;
-            },
-            Verdict::Warn,
-            "pidfd_open",
-        ),
-        (
-            "memlock",
-            |f| f.memlock = Some(65_536),
-            Verdict::Fail,
-            "LimitMEMLOCK",
-        ),
-        (
-            "memlock",
-            |f| f.memlock = Some(8 << 20),
-            Verdict::Warn,
-            "LimitMEMLOCK",
-        ),
-        (
-            "open files",
-            |f| f.open_files = 1_024,
-            Verdict::Warn,
-            "LimitNOFILE",
-        ),
-        (
-            "memory",
-            |f| f.memory_available = 512 << 20,
-            Verdict::Fail,
-            "lower --memory",
-        ),
-        (
-            "memory",
-            |f| f.cgroup_available = Some(512 << 20),
-            Verdict::Fail,
-            "container",
-        ),
-        (
-            "memory",
-            |f| f.memory_available = 1_150 << 20,
-            Verdict::Warn,
-            "lower --memory",
-        ),
-        (
-            "overcommit",
-            |f| f.overcommit = 2,
-            Verdict::Warn,
-            "vm.overcommit_memory",
-        ),
-        (
-            "huge shmem pages",
-            |f| f.shmem_huge = "never".to_owned(),
-            Verdict::Warn,
-            "advise",
-        ),
-        (
-            "cores",
-            |f| f.affinity = vec![1],
-            Verdict::Fail,
-            "choose --cores from 1",
-        ),
-        (
-            "cpu quota",
-            |f| f.cpu_quota = Some(0.5),
-            Verdict::Warn,
-            "CPU limit",
-        ),
-        (
-            "pid namespace",
-            |f| {
-                f.kernel = Some((5, 15));
-                f.pid_namespace_depth = 2;
-            },
-            Verdict::Warn,
-            "6.5 or newer",
-        ),
-    ];
-    for (check, spoil, expected, remedy) in table {
+    for (check, spoil, expected, remedy) in SPOILT {
         let mut facts = machine();
         spoil(&mut facts);
         let (found, text) = verdict(&facts, &[], check);

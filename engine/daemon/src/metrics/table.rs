@@ -1,5 +1,7 @@
 //! The table of all metrics.
 
+// tidy: table (read down its columns)
+
 use super::Kind::{Counter, Gauge, Histogram};
 use super::Stability::{Internal, Stable};
 use super::{Feed, Kind, Metric, Stability};

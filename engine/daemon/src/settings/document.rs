@@ -21,7 +21,7 @@ pub fn configuration_page() -> String {
         "# Configuration of chariotd\n\
          \n\
          Generated from the table in `engine/daemon/src/settings.rs`; a test keeps it in step \
-         (`CHARIOT_BLESS=1 cargo test -p chariotd --test documents` rewrites it).\n\
+         (`CHARIOT_BLESS=1 cargo test -p chariotd --test daemon` rewrites it).\n\
          \n\
          Order: flag over environment over file over default. An unknown flag or key, or a wrong \
          value, is refused with one line and exit status 2. `chariotd --print-config` prints what \

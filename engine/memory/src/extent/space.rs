@@ -300,6 +300,7 @@ impl Space {
     fn insert_pieces(&mut self, start: u32, units: u32) {
         let end = u64::from(start) + u64::from(units);
         let mut from = u64::from(start);
+        let mut pieces = Vec::new();
         while from < end {
             let closing = self.is_closing_at(from);
             let mut to = from;
@@ -315,14 +316,19 @@ impl Space {
             let count = u32::try_from(to - from).expect("units are 32 bits");
             let id = self.new_node(first, count, Kind::Parked);
             self.stamp(id, first, count);
+            pieces.push((id, closing));
+            from = to;
+        }
+        // Joined only when all are named: the map must not show a neighbour what was there before.
+        for (id, closing) in pieces {
+            let count = u64::from(self.node(id).units);
             if closing {
-                self.parked_units += u64::from(count);
+                self.parked_units += count;
                 self.join_parked(id);
             } else {
-                self.free_units += u64::from(count);
+                self.free_units += count;
                 self.join_neighbours(id);
             }
-            from = to;
         }
     }
 

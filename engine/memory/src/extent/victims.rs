@@ -14,8 +14,11 @@ use super::class::{class_of, slot_len};
 use super::space::Kind;
 use super::{ExtentAllocator, bytes_of, units_of};
 
-/// Blocks and slots priced in one search; the next search goes on where this one ended.
+/// Blocks and slots priced in one search that has found something; the next goes on from there.
 const SCAN_MAX: usize = 8192;
+
+/// Smallest slots in a unit: a search for many units may have to price so many objects.
+const SLOTS_PER_UNIT: usize = 64;
 
 /// Names the records whose eviction makes room, and what they cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +47,33 @@ struct Priced {
     cost: u64,
 }
 
+/// Adjacent blocks, no more of them than suffice.
+#[derive(Default)]
+struct Window {
+    blocks: VecDeque<Priced>,
+    units: u64,
+    cost: u64,
+}
+
+impl Window {
+    fn push(&mut self, block: Priced, need: u32) {
+        self.units += u64::from(block.units);
+        self.cost += block.cost;
+        self.blocks.push_back(block);
+        while let Some(first) = self.blocks.front()
+            && self.units - u64::from(first.units) >= u64::from(need)
+        {
+            self.units -= u64::from(first.units);
+            self.cost -= first.cost;
+            self.blocks.pop_front();
+        }
+    }
+}
+
+/// A window worth remembering.
 struct Best {
-    blocks: Vec<u32>,
+    first: u32,
+    count: usize,
     cost: u64,
 }
 
@@ -53,9 +81,9 @@ impl ExtentAllocator {
     /// Names the cheapest neighbours to evict so that `len` bytes fit, within a bounded scan.
     ///
     /// `cost(record, bytes)` prices one eviction (for example bytes weighted by recency); `None`
-    /// keeps the record (pinned, or written to stay). Untagged extents always stay. Scans at most
-    /// 8,192 blocks and slots, from where the last call ended. `None` when no run that long can be
-    /// freed there: the caller asks for granules, or waits.
+    /// keeps the record (pinned, or written to stay). Untagged extents always stay. Prices about
+    /// 8,192 blocks and slots, from where the last call ended, and goes on only while it has found
+    /// nothing. `None` when no run that long can be freed: the caller asks for granules, or waits.
     ///
     /// # Panics
     /// When `len` is 0.
@@ -98,76 +126,88 @@ impl ExtentAllocator {
         })
     }
 
+    /// Slides a window over the blocks from the cursor on, around the end and back to it.
     fn cheapest_run(
         &mut self,
         need: u32,
         cost: &mut impl FnMut(RecordId, u64) -> Option<u64>,
     ) -> Option<Best> {
-        let count = self.space.held.len();
-        let start = self
-            .space
-            .held
-            .partition_point(|&index| index < self.victim_granule);
         let mut best: Option<Best> = None;
-        let mut window = VecDeque::new();
-        let (mut sum, mut total) = (0_u64, 0_u64);
-        let mut budget = SCAN_MAX;
-        for turn in 0..count {
-            let index = self.space.held[(start + turn) % count];
-            let previous = window.back().map(|block: &Priced| block.id);
-            let mut block = self.space.first_block_of(GranuleIndex(index));
-            if block != previous || block.is_none() {
-                // A gap, or the wrap to the lowest granule: the window cannot go on.
-                if previous.and_then(|id| self.space.next_block(id)) != block {
-                    (sum, total) = (0, 0);
-                    window.clear();
-                }
-            } else {
-                block = block.and_then(|id| self.space.next_block(id));
-            }
-            let end = (u64::from(index) + 1) * u64::from(UNITS_PER_GRANULE);
-            while let Some(id) = block.filter(|&id| u64::from(self.space.node(id).start) < end) {
-                block = self.space.next_block(id);
-                let Some(priced) = self.price(id, &mut budget, cost) else {
-                    (sum, total) = (0, 0);
-                    window.clear();
-                    continue;
-                };
-                sum += u64::from(priced.units);
-                total += priced.cost;
-                window.push_back(priced);
-                while window
-                    .front()
-                    .is_some_and(|first| sum - u64::from(first.units) >= u64::from(need))
-                {
-                    let first = window.pop_front().expect("just seen");
-                    sum -= u64::from(first.units);
-                    total -= first.cost;
-                }
-                if sum >= u64::from(need) && best.as_ref().is_none_or(|best| total < best.cost) {
-                    best = Some(Best {
-                        blocks: window.iter().map(|b| b.id).collect(),
-                        cost: total,
-                    });
-                }
-            }
-            if budget == 0 {
-                self.victim_granule = index + 1;
+        let mut window = Window::default();
+        // Past the starting point the walk goes on for one window, so that none is missed.
+        let end = self.space.capacity_units() + u64::from(need);
+        let patience = SCAN_MAX + SLOTS_PER_UNIT * need as usize;
+        let (mut seen, mut priced) = (0_u64, 0_usize);
+        let mut place = self.first_of_walk();
+        while let Some((id, adjacent)) = place {
+            if seen >= end || priced >= patience || (priced >= SCAN_MAX && best.is_some()) {
+                self.victim_unit = self.space.node(id).start;
                 break;
             }
+            seen += u64::from(self.space.node(id).units);
+            if !adjacent {
+                window = Window::default();
+            }
+            match self.price(id, &mut priced, cost) {
+                Some(block) => window.push(block, need),
+                None => window = Window::default(),
+            }
+            if window.units >= u64::from(need)
+                && best.as_ref().is_none_or(|best| window.cost < best.cost)
+            {
+                let first = window
+                    .blocks
+                    .front()
+                    .expect("a window that suffices has blocks")
+                    .id;
+                best = Some(Best {
+                    first,
+                    count: window.blocks.len(),
+                    cost: window.cost,
+                });
+            }
+            place = self.next_of_walk(id);
         }
         best
+    }
+
+    fn first_of_walk(&self) -> Option<(u32, bool)> {
+        let index = self.victim_unit / UNITS_PER_GRANULE;
+        if let Some(id) = self.space.covering(self.victim_unit) {
+            return Some((id, false));
+        }
+        self.granule_of_walk(index)
+    }
+
+    /// Returns the first block of the first held granule from `index` on, around the end.
+    fn granule_of_walk(&self, index: u32) -> Option<(u32, bool)> {
+        let place = self.space.held.partition_point(|&held| held < index);
+        let held = self
+            .space
+            .held
+            .get(place)
+            .or_else(|| self.space.held.first())?;
+        Some((self.space.first_block_of(GranuleIndex(*held))?, false))
+    }
+
+    /// Returns the block behind one, and whether the two are adjacent.
+    fn next_of_walk(&self, id: u32) -> Option<(u32, bool)> {
+        if let Some(next) = self.space.next_block(id) {
+            return Some((next, true));
+        }
+        let node = self.space.node(id);
+        self.granule_of_walk((node.start + node.units).div_ceil(UNITS_PER_GRANULE))
     }
 
     /// Prices a block; `None` when something in it must stay.
     fn price(
         &self,
         id: u32,
-        budget: &mut usize,
+        priced: &mut usize,
         cost: &mut impl FnMut(RecordId, u64) -> Option<u64>,
     ) -> Option<Priced> {
         let node = self.space.node(id);
-        *budget = budget.saturating_sub(1);
+        *priced += 1;
         if self.space.touches_closing(id) {
             return None;
         }
@@ -176,7 +216,7 @@ impl ExtentAllocator {
             Kind::Direct => cost(RecordId::new(node.a)?, bytes_of(node.units))?,
             Kind::Chunk => {
                 let chunk = self.slabs.chunk(node.a);
-                *budget = budget.saturating_sub(usize::from(chunk.live));
+                *priced += usize::from(chunk.live);
                 let mut total = 0_u64;
                 for slot in chunk.live_slots() {
                     total += cost(chunk.tag(slot)?, slot_len(chunk.class))?;
@@ -194,7 +234,8 @@ impl ExtentAllocator {
 
     fn name_victims(&self, best: &Best) -> Victims {
         let mut tags = Vec::new();
-        for &id in &best.blocks {
+        let blocks = std::iter::successors(Some(best.first), |&id| self.space.next_block(id));
+        for id in blocks.take(best.count) {
             let node = self.space.node(id);
             match node.kind {
                 Kind::Direct => tags.extend(RecordId::new(node.a)),

@@ -42,16 +42,31 @@ struct Counts {
 }
 
 impl Counts {
-    fn note(&mut self, cell: Cell, barred: bool, enters: bool) {
-        let change = |count: &mut u32, counts: bool| {
-            if counts {
-                *count = if enters { *count + 1 } else { *count - 1 };
-            }
-        };
-        change(&mut self.barred, barred);
-        change(&mut self.held, cell.holder().is_some());
-        change(&mut self.unbacked, cell == Cell::Unbacked);
-        change(&mut self.unready, !matches!(cell, Cell::Ready { .. }));
+    fn of(cell: Cell, usable: bool) -> Self {
+        Self {
+            barred: u32::from(!usable),
+            held: u32::from(cell.holder().is_some()),
+            unbacked: u32::from(cell == Cell::Unbacked),
+            unready: u32::from(!matches!(cell, Cell::Ready { .. })),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            barred: self.barred + other.barred,
+            held: self.held + other.held,
+            unbacked: self.unbacked + other.unbacked,
+            unready: self.unready + other.unready,
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            barred: self.barred - other.barred,
+            held: self.held - other.held,
+            unbacked: self.unbacked - other.unbacked,
+            unready: self.unready - other.unready,
+        }
     }
 }
 
@@ -68,9 +83,9 @@ pub(super) fn best_run(
     let mut best = None;
     let length = count as usize;
     for (index, &cell) in cells.iter().enumerate() {
-        counts.note(cell, !usable(cell), true);
+        counts = counts.plus(Counts::of(cell, usable(cell)));
         if let Some(left) = index.checked_sub(length) {
-            counts.note(cells[left], !usable(cells[left]), false);
+            counts = counts.minus(Counts::of(cells[left], usable(cells[left])));
         }
         if index + 1 < length || counts.barred > 0 {
             continue;

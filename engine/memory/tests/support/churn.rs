@@ -71,7 +71,10 @@ impl Shard {
             u32::try_from(self.objects.len() - 1).expect("few objects")
         });
         self.allocator.set_tag(extent.offset, RecordId::new(id));
-        self.objects[id as usize] = Some(Object { extent, born: self.births });
+        self.objects[id as usize] = Some(Object {
+            extent,
+            born: self.births,
+        });
         self.order.push_back((id, self.births));
         self.births += 1;
         self.live += 1;
@@ -80,7 +83,9 @@ impl Shard {
 
     /// Evicts one object; returns its bytes and its age in population lengths.
     fn evict(&mut self, id: u32) -> (u64, f64) {
-        let object = self.objects[id as usize].take().expect("a live record is named");
+        let object = self.objects[id as usize]
+            .take()
+            .expect("a live record is named");
         let age = (self.births - object.born) as f64 / self.live as f64;
         self.allocator.free(object.extent.offset);
         self.spare.push(id);
@@ -92,7 +97,10 @@ impl Shard {
     fn evict_oldest(&mut self) -> (u64, f64) {
         loop {
             let (id, born) = self.order.pop_front().expect("something is live");
-            if self.objects[id as usize].as_ref().is_some_and(|object| object.born == born) {
+            if self.objects[id as usize]
+                .as_ref()
+                .is_some_and(|object| object.born == born)
+            {
                 return self.evict(id);
             }
         }
@@ -101,19 +109,26 @@ impl Shard {
     fn evict_neighbours(&mut self, len: u64) -> Vec<(u64, f64)> {
         let (objects, births, live) = (&self.objects, self.births, self.live.max(1));
         let victims = self.allocator.victims_for(len, |record, bytes| {
-            let object = objects[record.get() as usize].as_ref().expect("tags name live records");
+            let object = objects[record.get() as usize]
+                .as_ref()
+                .expect("tags name live records");
             let age = (births - object.born) * 8 / live;
             Some(eviction_price(bytes, age))
         });
         let victims = victims.expect("everything here can be evicted");
-        victims.tags.iter().map(|record| self.evict(record.get())).collect()
+        victims
+            .tags
+            .iter()
+            .map(|record| self.evict(record.get()))
+            .collect()
     }
 }
 
 impl Churn {
     pub(crate) fn new(shards: u32, granules: u32, eviction: Eviction, seed: u64) -> Self {
-        let shards: Vec<Shard> =
-            (0..shards).map(|shard| Shard::new(shard * granules * 2, granules)).collect();
+        let shards: Vec<Shard> = (0..shards)
+            .map(|shard| Shard::new(shard * granules * 2, granules))
+            .collect();
         let capacity = shards.len() as u64 * u64::from(granules) * GRANULE_BYTES;
         Self {
             shards,
@@ -159,14 +174,13 @@ impl Churn {
         self.shards.iter().map(|shard| shard.payload).sum::<u64>() as f64 / self.capacity as f64
     }
 
-    pub(crate) fn check_invariants(&self) {
-        self.shards.iter().for_each(|shard| shard.allocator.check_invariants());
-    }
-
     pub(crate) fn run(&mut self, warm_up: u64, steps: u64) -> ChurnReport {
         for _ in 0..warm_up {
             self.step();
         }
+        self.shards
+            .iter()
+            .for_each(|shard| shard.allocator.check_invariants());
         (self.evicted, self.young) = (0, 0);
         let (mut sum, mut least, mut allocated) = (0.0, 1.0_f64, 0);
         for _ in 0..steps {
@@ -175,7 +189,11 @@ impl Churn {
             sum += useful;
             least = least.min(useful);
         }
-        let metadata: u64 = self.shards.iter().map(|s| s.allocator.metadata_bytes()).sum();
+        let metadata: u64 = self
+            .shards
+            .iter()
+            .map(|s| s.allocator.metadata_bytes())
+            .sum();
         ChurnReport {
             useful_mean: sum / steps as f64,
             useful_min: least,

@@ -49,7 +49,7 @@ impl Ghost {
             self.split();
         }
         let (bucket, lane) = self.place(hash);
-        self.buckets[bucket] = self.buckets[bucket] << LANE_BITS | u128::from(lane);
+        self.buckets[bucket] = (self.buckets[bucket] << LANE_BITS) | u128::from(lane);
     }
 
     /// Tells whether a key is remembered, and forgets it.
@@ -58,7 +58,7 @@ impl Ghost {
         let word = self.buckets[bucket];
         for index in 0..LANES {
             let shift = index * LANE_BITS;
-            if word >> shift & u128::from(u16::MAX) == u128::from(lane) {
+            if (word >> shift) & u128::from(u16::MAX) == u128::from(lane) {
                 let newer = word & ((1 << shift) - 1);
                 let older = word.checked_shr(shift + LANE_BITS).unwrap_or(0) << shift;
                 self.buckets[bucket] = newer | older;
@@ -149,8 +149,10 @@ mod tests {
     #[test]
     fn ghost_finds_keys_across_splits() {
         let mut ghost = Ghost::new(1 << 10);
-        let hashes: Vec<u64> = (0..60).map(|n: u64| n << 16 | 100 + n).collect();
-        hashes.iter().for_each(|&hash| ghost.insert(hash, 64));
+        let hashes: Vec<u64> = (0..60).map(|n: u64| (n << 16) | (100 + n)).collect();
+        for &hash in &hashes {
+            ghost.insert(hash, 64);
+        }
         let at_first = ghost.count;
         while ghost.count < 100 {
             ghost.split();

@@ -97,7 +97,7 @@ impl S3Fifo {
             return Verdict::Evict;
         }
         self.main.move_to_head(links, id);
-        links.set_state(id, MAIN | (uses - 1) << USES_SHIFT);
+        links.set_state(id, MAIN | ((uses - 1) << USES_SHIFT));
         Verdict::Spare
     }
 
@@ -176,7 +176,7 @@ mod tests {
                 &mut self.links,
                 id,
                 bytes,
-                u64::from(id) << 32 | u64::from(id),
+                (u64::from(id) << 32) | u64::from(id),
             );
         }
 
@@ -186,7 +186,7 @@ mod tests {
                 assert!(id != 0);
                 let bytes = bytes_of(id);
                 if self.s3fifo.judge(&mut self.links, id, bytes) == Verdict::Evict {
-                    let fingerprint = u64::from(id) << 32 | u64::from(id);
+                    let fingerprint = (u64::from(id) << 32) | u64::from(id);
                     self.s3fifo.evicted(&mut self.links, id, bytes, fingerprint);
                     return id;
                 }

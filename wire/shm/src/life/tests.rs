@@ -67,7 +67,7 @@ fn life_child_process() {
     thread::scope(|scope| {
         scope.spawn(|| while stop.load(Ordering::Relaxed) == 0 {});
         println!("\nlife {} {}", std::process::id(), page.fd().as_raw_fd());
-        futex::wait(&stop, 0, Some(Duration::from_secs(60)));
+        futex::wait(&stop, 0, Some(Duration::from_mins(1)));
         stop.store(1, Ordering::Relaxed);
     });
     drop(life);
@@ -116,7 +116,8 @@ fn word_without_robust_list_stays_alive_after_its_thread() {
     page.store32(life::LAYOUT, LAYOUT_VERSION);
     let word = page.clone();
     // SAFETY: answers a number.
-    let owner = thread::spawn(move || word.store32(life::WORD, unsafe { libc::gettid() } as u32));
+    let owner =
+        thread::spawn(move || word.store32(life::WORD, unsafe { libc::gettid() }.cast_unsigned()));
     owner.join().unwrap();
     let view = LifeView::attach(file.fd()).unwrap();
     assert!(view.is_alive(), "only the kernel's mark tells");

@@ -18,7 +18,12 @@ fn sealed_memory_neither_shrinks_nor_grows() {
     let memory = memory(4 * PAGE_MAX);
     for size in [0, PAGE_MAX, 8 * PAGE_MAX] {
         // SAFETY: the file is ours; the kernel refuses.
-        let result = unsafe { libc::ftruncate(memory.fd().as_raw_fd(), size as libc::off_t) };
+        let result = unsafe {
+            libc::ftruncate(
+                memory.fd().as_raw_fd(),
+                libc::off_t::try_from(size).unwrap(),
+            )
+        };
         assert_eq!(errno(sys::check(result)), Some(libc::EPERM));
     }
     // SAFETY: takes numbers.

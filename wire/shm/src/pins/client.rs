@@ -1,15 +1,9 @@
 //! The client's pin table: which slots are free is private, what they hold is shared.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-use crate::layout::{PIN_SLOTS, PIN_SLOTS_TRANSIENT, pin_word, rw, rw_area};
+use crate::layout::{pin_word, rw, rw_area};
 use crate::mapped::MappedMemory;
+use crate::sync::private::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Memory, Step};
-
-const WORDS: usize = PIN_SLOTS as usize / 64;
-const WORDS_TRANSIENT: usize = PIN_SLOTS_TRANSIENT as usize / 64;
-const _: () = assert!(PIN_SLOTS.is_multiple_of(64));
-const _: () = assert!(PIN_SLOTS_TRANSIENT.is_multiple_of(64));
 
 /// One slot of a [`PinTable`], held until it is released there.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,9 +24,17 @@ pub struct PinTable<M: Memory = MappedMemory> {
     hints: [AtomicU32; 2],
 }
 
+/// Which slots: those for copies come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Range {
+    Transient,
+    View,
+}
+
 impl<M: Memory> PinTable<M> {
     pub(crate) fn new(rw: M, shard: u16) -> Self {
-        let held = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        let words = M::PIN_SLOTS / 64;
+        let held = (0..words).map(|_| AtomicU64::new(0)).collect();
         Self {
             rw,
             area: rw_area(shard),
@@ -45,12 +47,12 @@ impl<M: Memory> PinTable<M> {
     /// fences ([`Self::fence`]) and re-checks the record, or consumes the completion that named it.
     /// `None`: all view slots are held.
     pub fn acquire(&self, extent: u64) -> Option<PinSlot> {
-        self.acquire_in(1, extent)
+        self.acquire_in(Range::View, extent)
     }
 
     /// Pins like [`Self::acquire`], for the microseconds of a copy.
     pub fn acquire_transient(&self, extent: u64) -> Option<PinSlot> {
-        self.acquire_in(0, extent)
+        self.acquire_in(Range::Transient, extent)
     }
 
     /// Fences between the storing of any number of pins and the re-check of their records.
@@ -59,14 +61,35 @@ impl<M: Memory> PinTable<M> {
     }
 
     /// Clears a pin: nothing of the extent may be read afterwards.
+    ///
+    /// # Panics
+    ///
+    /// When the slot is another table's.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a slot is given up by its release"
+    )]
     pub fn release(&self, slot: PinSlot) {
-        self.clear(slot.0);
-        let word = slot.0 as usize / 64;
-        let bit = 1 << (slot.0 % 64);
-        let held = self.held[word].fetch_and(!bit, Ordering::Release);
+        let slot = slot.0;
+        assert!(slot < M::PIN_SLOTS);
+        let offset = self.area + rw::PINS + slot as usize * 8;
+        self.rw.store64_release(offset, 0, Step::ReleasePin);
+        let bit = 1 << (slot % 64);
+        // Whoever takes this slot next clears it after us, and a shard that sees its zero has then
+        // also seen the end of our reads.
+        let order = self.order(Step::GiveSlotBack, Ordering::Release);
+        let held = self.held[slot as usize / 64].fetch_and(!bit, order);
         assert!(held & bit != 0, "a slot is released once");
-        let class = usize::from(word >= WORDS_TRANSIENT);
-        self.hints[class].fetch_min(narrow(word - class * WORDS_TRANSIENT), Ordering::Relaxed);
+        let range = if slot < M::PIN_SLOTS_TRANSIENT {
+            Range::Transient
+        } else {
+            Range::View
+        };
+        let word = slot / 64 - Self::first_word(range);
+        let hint = self.hint(range);
+        if hint.load(Ordering::Relaxed) > word {
+            hint.fetch_min(word, Ordering::Relaxed);
+        }
     }
 
     /// Answers how many slots are held now. Reads the whole table.
@@ -77,61 +100,72 @@ impl<M: Memory> PinTable<M> {
             .sum()
     }
 
-    fn acquire_in(&self, class: usize, extent: u64) -> Option<PinSlot> {
-        let slot = self.take_free(class)?;
-        self.store(slot, extent);
-        Some(PinSlot(slot))
-    }
-
-    fn store(&self, slot: u32, extent: u64) {
+    fn acquire_in(&self, range: Range, extent: u64) -> Option<PinSlot> {
+        let slot = self.take_free(range)?;
         let high_water = self.area + rw::PIN_HIGH_WATER;
         if self.rw.load32(high_water) <= slot && self.rw.keeps(Step::RaiseHighWater) {
             self.rw.max32(high_water, slot + 1);
         }
         self.rw
             .store64(self.area + rw::PINS + slot as usize * 8, pin_word(extent));
-    }
-
-    fn clear(&self, slot: u32) {
-        let offset = self.area + rw::PINS + slot as usize * 8;
-        self.rw.store64_release(offset, 0, Step::ReleasePin);
+        Some(PinSlot(slot))
     }
 
     /// Takes the lowest free slot that the hint leads to: low slots keep the high water, and with it
-    /// the shard's scan, small.
-    fn take_free(&self, class: usize) -> Option<u32> {
-        let words = match class {
-            0 => &self.held[..WORDS_TRANSIENT],
-            _ => &self.held[WORDS_TRANSIENT..],
+    /// the shard's scan, small. The hint is only a hint: a search that finds nothing behind it looks
+    /// before it.
+    fn take_free(&self, range: Range) -> Option<u32> {
+        let first = Self::first_word(range);
+        let count = match range {
+            Range::Transient => M::PIN_SLOTS_TRANSIENT / 64,
+            Range::View => (M::PIN_SLOTS - M::PIN_SLOTS_TRANSIENT) / 64,
         };
-        let hint = self.hints[class].load(Ordering::Relaxed) as usize;
-        let (before, after) = words.split_at(hint.min(words.len()));
-        let found = take_bit(after)
-            .map(|(word, bit)| (word + before.len(), bit))
-            .or_else(|| take_bit(before));
-        let (word, bit) = found?;
-        if word > hint {
-            self.hints[class].store(narrow(word), Ordering::Relaxed);
+        let hint = self.hint(range).load(Ordering::Relaxed).min(count);
+        for word in (hint..count).chain(0..hint) {
+            if let Some(bit) = self.take_bit(first + word) {
+                if word > hint {
+                    self.hint(range).store(word, Ordering::Relaxed);
+                }
+                return Some((first + word) * 64 + bit);
+            }
         }
-        Some(narrow((word + class * WORDS_TRANSIENT) * 64) + bit)
+        None
     }
-}
 
-fn take_bit(words: &[AtomicU64]) -> Option<(usize, u32)> {
-    for (index, word) in words.iter().enumerate() {
+    fn take_bit(&self, word: u32) -> Option<u32> {
+        let order = self.order(Step::TakeSlot, Ordering::Acquire);
+        let word = &self.held[word as usize];
         let mut held = word.load(Ordering::Relaxed);
         while held != u64::MAX {
             let bit = held.trailing_ones();
-            let with = held | 1 << bit;
-            match word.compare_exchange_weak(held, with, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some((index, bit)),
+            let with = held | (1 << bit);
+            match word.compare_exchange_weak(held, with, order, Ordering::Relaxed) {
+                Ok(_) => return Some(bit),
                 Err(now) => held = now,
             }
         }
+        None
     }
-    None
-}
 
-fn narrow(index: usize) -> u32 {
-    u32::try_from(index).expect("a pin table has thousands of slots")
+    fn first_word(range: Range) -> u32 {
+        match range {
+            Range::Transient => 0,
+            Range::View => M::PIN_SLOTS_TRANSIENT / 64,
+        }
+    }
+
+    fn hint(&self, range: Range) -> &AtomicU32 {
+        match range {
+            Range::Transient => &self.hints[0],
+            Range::View => &self.hints[1],
+        }
+    }
+
+    fn order(&self, step: Step, order: Ordering) -> Ordering {
+        if self.rw.keeps(step) {
+            order
+        } else {
+            Ordering::Relaxed
+        }
+    }
 }

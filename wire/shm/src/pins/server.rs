@@ -1,6 +1,6 @@
 //! The shard's look at all pins.
 
-use crate::layout::{PIN_SLOTS, pin_word, rw};
+use crate::layout::{pin_word, rw};
 use crate::ring::{RingError, ServerRing};
 use crate::sync::{Memory, Step};
 
@@ -21,6 +21,10 @@ impl PinSet {
     }
 
     /// Says whether the extent that starts at byte `extent` of the arena is pinned. O(log n).
+    ///
+    /// # Panics
+    ///
+    /// When a scan into this set was not finished.
     pub fn contains(&self, extent: u64) -> bool {
         assert!(
             self.sorted || self.words.is_empty(),
@@ -98,7 +102,7 @@ impl<'set> PinScan<'set> {
     fn add_slots<M: Memory>(&mut self, ring: &ServerRing<M>) -> u32 {
         let (memory, area) = ring.client_memory();
         // A high water beyond the table is a hostile client's: the table is all there is.
-        let count = memory.load32(area + rw::PIN_HIGH_WATER).min(PIN_SLOTS);
+        let count = memory.load32(area + rw::PIN_HIGH_WATER).min(M::PIN_SLOTS);
         for slot in 0..count {
             let offset = area + rw::PINS + slot as usize * 8;
             let word = memory.load64_acquire(offset, Step::SeePins);

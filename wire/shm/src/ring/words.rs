@@ -114,19 +114,19 @@ impl SubmissionWords {
     pub fn encode(&self) -> [u64; 8] {
         [
             u64::from(self.opcode)
-                | u64::from(self.flags) << 8
-                | u64::from(self.key_len) << 16
-                | u64::from(self.token) << 32,
+                | (u64::from(self.flags) << 8)
+                | (u64::from(self.key_len) << 16)
+                | (u64::from(self.token) << 32),
             self.hash_hi,
             self.hash_lo,
             self.deadline_ns,
             self.extent,
             self.len,
-            u64::from(self.byte_pos) | u64::from(self.crc) << 32,
+            u64::from(self.byte_pos) | (u64::from(self.crc) << 32),
             u64::from(self.ttl)
-                | u64::from(self.mode) << 32
-                | u64::from(self.lease_class) << 40
-                | u64::from(self.lease_count) << 48,
+                | (u64::from(self.mode) << 32)
+                | (u64::from(self.lease_class) << 40)
+                | (u64::from(self.lease_count) << 48),
         ]
     }
 
@@ -219,14 +219,14 @@ impl CompletionWords {
     /// Encodes the eight words.
     pub fn encode(&self) -> [u64; 8] {
         [
-            u64::from(self.token) | u64::from(self.status) << 32 | u64::from(self.flags) << 48,
+            u64::from(self.token) | (u64::from(self.status) << 32) | (u64::from(self.flags) << 48),
             self.extent,
             self.len,
             self.version,
             self.expiry_ms,
             u64::from(self.crc)
-                | u64::from(self.lease_slot_class) << 32
-                | u64::from(self.lease_count) << 48,
+                | (u64::from(self.lease_slot_class) << 32)
+                | (u64::from(self.lease_count) << 48),
             self.lease_extent,
             self.lease_len,
         ]
@@ -263,11 +263,13 @@ impl CompletionWords {
     }
 }
 
-fn low(word: u64) -> u32 {
+/// The lower half of a word.
+pub(crate) fn low(word: u64) -> u32 {
     let [a, b, c, d, ..] = word.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
 
-fn high(word: u64) -> u32 {
+/// The upper half of a word.
+pub(crate) fn high(word: u64) -> u32 {
     low(word >> 32)
 }

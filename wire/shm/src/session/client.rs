@@ -154,7 +154,7 @@ fn open(fd: BorrowedFd<'_>, kind: &Kind) -> Result<(MappedMemory, u16), AttachEr
         size,
         shard_count,
     };
-    let len = usize::try_from(size).map_err(|_| geometry(0))?;
+    let len = usize::try_from(size).map_err(|_overflow| geometry(0))?;
     if len < (kind.size)(SessionGeometry::new(1))
         || len > (kind.size)(SessionGeometry::new(SHARDS_MAX))
     {

@@ -1,5 +1,4 @@
 //! The admin endpoints over a node that is made up.
-#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::time::Duration;

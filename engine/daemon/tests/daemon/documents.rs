@@ -1,5 +1,4 @@
 //! The generated documents are those of the code.
-#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 
@@ -13,7 +12,7 @@ fn check(name: &str, expected: &str) {
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == expected,
-        "deploy/{name} is stale: CHARIOT_BLESS=1 cargo test -p chariotd --test documents"
+        "deploy/{name} is stale: CHARIOT_BLESS=1 cargo test -p chariotd --test daemon"
     );
 }
 

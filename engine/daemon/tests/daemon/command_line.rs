@@ -1,5 +1,4 @@
 //! The binary as an operator meets it: help, errors, precedence, printed configuration, doctor.
-#![forbid(unsafe_code)]
 
 use std::path::Path;
 use std::process::{Command, Output};

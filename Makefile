@@ -1,0 +1,54 @@
+# One entry for people and for CI. The two commands are `make demo` and `make test`.
+#
+# Both set the machine up first (scripts/setup.sh says what it installs, and is quick when nothing
+# is missing). Checks run in the order of their cost, so that a slip is known early.
+
+.PHONY: all setup build demo test test-long fmt lint doc unit loom tidy long help
+
+# The pinned toolchain, when setup has just installed it and the shell does not know yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CARGO ?= cargo
+
+all: build
+
+setup: ## Install what this machine lacks
+	@./scripts/setup.sh
+
+build: setup ## Build the daemon and the load tool, optimised
+	$(CARGO) build --release --locked -p chariotd -p chariot-bench
+
+demo: setup ## Serve a real workload for half a minute (TRACE=file for your own)
+	@./scripts/demo.sh
+
+test: setup fmt lint doc unit loom tidy ## Run every check but the long ones
+	@echo "make test: all checks passed"
+
+test-long: test long ## Run the long ones too
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+unit:
+	$(CARGO) test --workspace --locked
+
+# The models explore every interleaving of the shared-memory protocols. Another cfg means another
+# build of everything below, hence a target directory of its own.
+loom:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release -p chariot-shm --lib \
+	  --target-dir target/loom
+
+tidy:
+	$(CARGO) test --locked -q -p chariot-tidy
+
+long:
+	$(CARGO) test --workspace --locked --release -- --ignored
+
+help: ## Say what the targets do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

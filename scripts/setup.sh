@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Installs what a fresh Debian machine lacks for building and testing. Says what it installs, needs
+# root or sudo only when something is missing, and is quick when nothing is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# Runs as root: directly, or through sudo.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null 2>&1; then
+    sudo "$@"
+  else
+    fail "not root, and no sudo: run as root: $*"
+  fi
+}
+
+updated=no
+apt_install() {
+  command -v apt-get >/dev/null 2>&1 || fail "no apt-get on this machine: please install $*"
+  say "installing $* (apt-get)"
+  if [ "$updated" = no ]; then
+    as_root apt-get update -q >/dev/null || say "apt-get update failed; trying with what is known"
+    updated=yes
+  fi
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -q -y --no-install-recommends "$@" >/dev/null
+}
+
+missing=()
+command -v cc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
+command -v make >/dev/null 2>&1 || missing+=(make)
+command -v git >/dev/null 2>&1 || missing+=(git)
+[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+[ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
+
+export PATH="$PATH:$HOME/.cargo/bin"
+channel=$(sed -n 's/^channel *= *"\(.*\)"/\1/p' rust-toolchain.toml)
+[ -n "$channel" ] || fail "rust-toolchain.toml names no channel"
+
+if ! command -v cargo >/dev/null 2>&1 && ! command -v rustup >/dev/null 2>&1; then
+  apt_install rustup || fail "no Rust here and no package rustup: install Rust $channel and retry"
+fi
+if command -v rustup >/dev/null 2>&1; then
+  # A first `cargo` call would install the pinned toolchain too, but silently.
+  if ! rustup run "$channel" rustc --version >/dev/null 2>&1; then
+    say "installing the Rust toolchain $channel with rustfmt and clippy (rustup)"
+    rustup toolchain install "$channel" --profile minimal --component rustfmt --component clippy
+  fi
+else
+  found=$(cargo --version 2>/dev/null || true)
+  case "$found" in
+    "cargo $channel"*) ;;
+    *) fail "this needs Rust $channel, found '${found:-none}': install rustup, it does the rest" ;;
+  esac
+fi
+cargo fmt --version >/dev/null 2>&1 || fail "rustfmt is missing: rustup component add rustfmt"
+cargo clippy --version >/dev/null 2>&1 || fail "clippy is missing: rustup component add clippy"
