@@ -18,12 +18,14 @@ pub(crate) struct Mail {
     boxes: Mailboxes<ShardMessage>,
     own: VecDeque<ShardMessage>,
     kept: VecDeque<(ShardId, ShardMessage)>,
+    /// Sent since the last flush: the receivers' bells have not been rung.
+    unrung: bool,
 }
 
 impl Mail {
     /// Wraps a shard's mailboxes.
     pub(crate) fn new(id: ShardId, boxes: Mailboxes<ShardMessage>) -> Self {
-        Self { id, boxes, own: VecDeque::new(), kept: VecDeque::new() }
+        Self { id, boxes, own: VecDeque::new(), kept: VecDeque::new(), unrung: false }
     }
 
     /// Sends; never fails and never waits.
@@ -32,6 +34,7 @@ impl Mail {
             self.own.push_back(message);
             return;
         }
+        self.unrung = true;
         if !self.kept.is_empty() {
             self.kept.push_back((to, message));
             return;
@@ -43,6 +46,7 @@ impl Mail {
 
     /// Tries again what found no room, and makes what was sent visible.
     pub(crate) fn flush(&mut self) {
+        self.unrung = false;
         while let Some((to, message)) = self.kept.pop_front() {
             if let Err(MailboxFull(message)) = self.boxes.send(to, message) {
                 self.kept.push_front((to, message));
@@ -64,7 +68,7 @@ impl Mail {
 
     /// Whether something is to be taken or sent.
     pub(crate) fn pending(&self) -> bool {
-        !self.own.is_empty() || !self.kept.is_empty() || self.boxes.pending()
+        !self.own.is_empty() || !self.kept.is_empty() || self.unrung || self.boxes.pending()
     }
 
     /// Whether a connection should take in less work for `to`.
