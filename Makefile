@@ -42,7 +42,7 @@ unit:
 # build of everything below, hence a target directory of its own.
 loom:
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release -p chariot-shm --lib \
-	  --target-dir target/loom
+	  --target-dir target/loom model
 
 tidy:
 	$(CARGO) test --locked -q -p chariot-tidy

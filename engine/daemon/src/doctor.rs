@@ -146,16 +146,13 @@ fn check_kernel(report: &mut Report, facts: &Facts) {
 fn check_io_uring(report: &mut Report, facts: &Facts) {
     match &facts.io_uring {
         Ok(found) => report.note("io_uring", Verdict::Ok, found.clone(), ""),
-        Err(cause) => {
-            let remedy = match (facts.io_uring_disabled, facts.seccomp) {
-                (1 | 2, _) => "set sysctl kernel.io_uring_disabled=0",
-                (_, 2) => {
-                    "the container's seccomp profile blocks it: allow io_uring_setup, \
-                     io_uring_enter and io_uring_register, or run with seccomp unconfined"
-                },
-                _ => "allow io_uring_setup in the sandbox, or use a kernel that has it",
-            };
-            report.note("io_uring", Verdict::Fail, cause.clone(), remedy);
+        Err(error) => {
+            report.note(
+                "io_uring",
+                Verdict::Fail,
+                error.cause.clone(),
+                &error.remedy,
+            );
         },
     }
     let (verdict, found) = match facts.seccomp {

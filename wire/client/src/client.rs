@@ -8,6 +8,7 @@ use std::io::IoSliceMut;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(doc)]
 use chariot_proto::Status;
 
 use crate::core::{Core, Question};
@@ -48,7 +49,9 @@ impl Client {
     /// [`Status::Busy`] when the daemon has no session left, [`Status::Timeout`] after
     /// [`ConnectOptions::connect_timeout`], [`Status::InvalidArgument`] for options without sense.
     pub fn connect(options: ConnectOptions) -> Result<Self, Error> {
-        Ok(Self { core: Arc::new(Core::connect(options)?) })
+        Ok(Self {
+            core: Arc::new(Core::connect(options)?),
+        })
     }
 
     /// Tells which way bytes travel now.
@@ -105,7 +108,8 @@ impl Client {
     pub fn get(&self, key: &[u8], options: &GetOptions) -> Result<Option<Vec<u8>>, Error> {
         let mut slot = [None];
         let mut out = [Ok(None)];
-        self.core.read(&[key], options, &mut VecSink::new(&mut slot), &mut out);
+        self.core
+            .read(&[key], options, &mut VecSink::new(&mut slot), &mut out);
         let [result] = out;
         let [value] = slot;
         result.map(|found| found.and(value))
@@ -133,7 +137,12 @@ impl Client {
     ) -> Result<Option<usize>, Error> {
         let mut buffers = [buffer];
         let mut out = [Ok(None)];
-        self.core.read(&[key], options, &mut BufferSink::new(&mut buffers), &mut out);
+        self.core.read(
+            &[key],
+            options,
+            &mut BufferSink::new(&mut buffers),
+            &mut out,
+        );
         let [result] = out;
         result
     }
@@ -150,7 +159,8 @@ impl Client {
     ) -> Result<Option<usize>, Error> {
         let mut out = [Ok(None)];
         let mut sink = ScatterSink::new(buffers);
-        self.core.read(&[key], &GetOptions::default(), &mut sink, &mut out);
+        self.core
+            .read(&[key], &GetOptions::default(), &mut sink, &mut out);
         let [result] = out;
         result
     }
@@ -168,7 +178,8 @@ impl Client {
     ) -> Vec<Result<Option<Vec<u8>>, Error>> {
         let mut values = vec![None; keys.len()];
         let mut out = vec![Ok(None); keys.len()];
-        self.core.read(keys, options, &mut VecSink::new(&mut values), &mut out);
+        self.core
+            .read(keys, options, &mut VecSink::new(&mut values), &mut out);
         out.into_iter()
             .zip(values)
             .map(|(result, value)| result.map(|found| found.and(value)))
@@ -187,7 +198,12 @@ impl Client {
     ) -> Vec<Result<Option<usize>, Error>> {
         assert_eq!(keys.len(), buffers.len(), "one buffer per key");
         let mut out = vec![Ok(None); keys.len()];
-        self.core.read(keys, &GetOptions::default(), &mut BufferSink::new(buffers), &mut out);
+        self.core.read(
+            keys,
+            &GetOptions::default(),
+            &mut BufferSink::new(buffers),
+            &mut out,
+        );
         out
     }
 
@@ -301,10 +317,6 @@ impl Client {
         }
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
-    }
-
     fn ask_one(&self, question: Question, key: &[u8]) -> Result<Option<u64>, Error> {
         let mut out = [Ok(None)];
         self.core.ask(question, &[key], &mut out);
@@ -323,4 +335,3 @@ impl Client {
         out.into_iter().map(|result| result.map(&pick)).collect()
     }
 }
-

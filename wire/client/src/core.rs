@@ -1,17 +1,29 @@
 //! The core under both faces: picks the session, runs an operation, reconnects when it must.
+//!
+//! ```text
+//!   call ─▶ session()? ─ alive ─▶ local or remote transport
+//!              │ gone
+//!              └─ back-off over? one caller tries to connect, within its own deadline;
+//!                 everybody else: reads are misses, writes are `Restarting`
+//! ```
+//! No thread of its own. An old session's mappings stay until its last view is gone.
 
-use chariot_proto::Status;
-
-use crate::client::{Client, Place};
-use crate::error::Error;
-use crate::options::{ConnectOptions, GetOptions, SetOptions, Version};
-use crate::sink::Sink;
-use crate::view::View;
-use crate::write_buffer::WriteBuffer;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-#[derive(Debug)]
-pub(crate) struct Core {}
+use chariot_proto::{Opcode, Status};
+use chariot_shm::{ForkGuard, clock};
+
+use crate::backoff::Backoff;
+use crate::client::{Client, Place};
+use crate::error::Error;
+use crate::local::LocalSession;
+use crate::options::{ConnectOptions, GetOptions, SetOptions, Version, whole_ms};
+use crate::remote::RemoteSession;
+use crate::sink::Sink;
+use crate::transport::{self, Link};
+use crate::view::View;
+use crate::write_buffer::WriteBuffer;
 
 /// A question about keys whose answer is a number or a miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,27 +36,253 @@ pub(crate) enum Question {
 }
 
 impl Question {
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a life of zero, which would read as "for ever" on the wire.
     pub(crate) fn expire(ttl: Option<Duration>) -> Result<Self, Error> {
         match ttl {
             None => Ok(Self::Expire(0)),
-            Some(ttl) if ttl.is_zero() => {
-                Err(Error::new(Status::InvalidArgument, "a life of zero: delete the key instead"))
-            },
-            Some(ttl) => Ok(Self::Expire(crate::options::whole_ms(ttl))),
+            Some(ttl) if ttl.is_zero() => Err(Error::new(
+                Status::InvalidArgument,
+                "a life of zero: delete the key instead",
+            )),
+            Some(ttl) => Ok(Self::Expire(whole_ms(ttl))),
         }
     }
+
+    pub(crate) fn opcode(self) -> Opcode {
+        match self {
+            Self::Exist => Opcode::Exist,
+            Self::Size => Opcode::Size,
+            Self::Delete => Opcode::Delete,
+            Self::Expire(_) => Opcode::Expire,
+        }
+    }
+
+    /// Whether a daemon that is away makes it an error rather than a miss.
+    pub(crate) fn is_write(self) -> bool {
+        matches!(self, Self::Delete | Self::Expire(_))
+    }
+}
+
+/// The state behind all clones of a client.
+#[derive(Debug)]
+pub(crate) struct Core {
+    options: ConnectOptions,
+    link: RwLock<Link>,
+    backoff: Mutex<Backoff>,
+    fork: ForkGuard,
 }
 
 impl Core {
     pub(crate) fn connect(options: ConnectOptions) -> Result<Self, Error> {
-        let _ = options;
-        Err(Error::restarting())
+        transport::check_options(&options)?;
+        let fork = ForkGuard::here().map_err(|error| {
+            Error::new(Status::Internal, "the kernel cannot mark memory for forks")
+                .with_source(error)
+        })?;
+        let link = transport::connect(&options)?;
+        Ok(Self {
+            link: RwLock::new(link),
+            backoff: Mutex::new(Backoff::new(clock::monotonic_ns())),
+            options,
+            fork,
+        })
     }
-    pub(crate) fn place(&self) -> Place { Place::Away }
-    pub(crate) fn write(&self, _: &[(&[u8], &[u8])], _: &SetOptions, _: &mut [Result<Version, Error>]) {}
-    pub(crate) fn create(&self, c: &Client, k: &[u8], l: usize, o: &SetOptions) -> Result<WriteBuffer, Error> { Ok(WriteBuffer::owned(c.clone(), k, o.clone(), l)) }
-    pub(crate) fn read(&self, _: &[&[u8]], _: &GetOptions, _: &mut dyn Sink, _: &mut [Result<Option<usize>, Error>]) {}
-    pub(crate) fn view(&self, _: &[&[u8]], _: &GetOptions, _: &mut [Result<Option<View>, Error>]) {}
-    pub(crate) fn ask(&self, _: Question, _: &[&[u8]], _: &mut [Result<Option<u64>, Error>]) {}
-    pub(crate) fn prefix(&self, _: &[&[u8]]) -> Result<usize, Error> { Ok(0) }
+
+    pub(crate) fn place(&self) -> Place {
+        match &*self.link.read().unwrap_or_else(PoisonError::into_inner) {
+            Link::Local(session) if session.is_alive() => Place::SharedMemory,
+            Link::Remote(session) if session.is_alive() => Place::Tcp,
+            Link::Local(_) | Link::Remote(_) => Place::Away,
+        }
+    }
+
+    /// The session to use now.
+    ///
+    /// # Errors
+    ///
+    /// `Restarting` while there is none; `InvalidArgument` in a forked child.
+    pub(crate) fn link(&self) -> Result<Link, Error> {
+        if !self.fork.is_same_process() {
+            return Err(Error::forked());
+        }
+        let link = self
+            .link
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if link.is_alive() {
+            Ok(link)
+        } else {
+            self.reconnect()
+        }
+    }
+
+    #[cold]
+    fn reconnect(&self) -> Result<Link, Error> {
+        // One caller at a time; the others do not wait for it.
+        let Ok(mut backoff) = self.backoff.try_lock() else {
+            return Err(Error::restarting());
+        };
+        let current = self
+            .link
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if current.is_alive() {
+            return Ok(current);
+        }
+        if !backoff.may_try(clock::monotonic_ns()) {
+            return Err(Error::restarting());
+        }
+        match transport::connect(&self.options) {
+            Ok(link) => {
+                backoff.succeeded();
+                *self.link.write().unwrap_or_else(PoisonError::into_inner) = link.clone();
+                Ok(link)
+            },
+            Err(error) => {
+                backoff.failed(clock::monotonic_ns());
+                Err(as_restarting(error))
+            },
+        }
+    }
+
+    pub(crate) fn write(
+        &self,
+        items: &[(&[u8], &[u8])],
+        options: &SetOptions,
+        out: &mut [Result<Version, Error>],
+    ) {
+        if items.is_empty() {
+            return;
+        }
+        match self.link() {
+            Ok(Link::Local(session)) => session.write(items, options, out),
+            Ok(Link::Remote(session)) => session.write(items, options, out),
+            Err(error) => out.fill(Err(error)),
+        }
+    }
+
+    pub(crate) fn create(
+        &self,
+        client: &Client,
+        key: &[u8],
+        len: usize,
+        options: &SetOptions,
+    ) -> Result<WriteBuffer, Error> {
+        match self.link()? {
+            Link::Local(session) => {
+                let bytes = session.create(key, len as u64, options)?;
+                Ok(WriteBuffer::leased(
+                    client.clone(),
+                    key,
+                    options.clone(),
+                    bytes,
+                ))
+            },
+            Link::Remote(session) => {
+                session.check_write(key, len as u64)?;
+                WriteBuffer::owned(client.clone(), key, options.clone(), len)
+            },
+        }
+    }
+
+    pub(crate) fn read(
+        &self,
+        keys: &[&[u8]],
+        options: &GetOptions,
+        sink: &mut dyn Sink,
+        out: &mut [Result<Option<usize>, Error>],
+    ) {
+        if keys.is_empty() {
+            return;
+        }
+        match self.link() {
+            Ok(Link::Local(session)) => session.read(keys, options, sink, out),
+            Ok(Link::Remote(session)) => session.read(keys, options, sink, out),
+            Err(error) => out.fill(Err(error)),
+        }
+        miss_while_away(out);
+    }
+
+    pub(crate) fn view(
+        &self,
+        keys: &[&[u8]],
+        options: &GetOptions,
+        out: &mut [Result<Option<View>, Error>],
+    ) {
+        if keys.is_empty() {
+            return;
+        }
+        match self.link() {
+            Ok(Link::Local(session)) => session.view(keys, options, out),
+            Ok(Link::Remote(session)) => session.view(keys, options, out),
+            Err(error) => out.fill_with(|| Err(error.clone())),
+        }
+        miss_while_away(out);
+    }
+
+    pub(crate) fn ask(
+        &self,
+        question: Question,
+        keys: &[&[u8]],
+        out: &mut [Result<Option<u64>, Error>],
+    ) {
+        if keys.is_empty() {
+            return;
+        }
+        match self.link() {
+            Ok(Link::Local(session)) => session.ask(question, keys, out),
+            Ok(Link::Remote(session)) => session.ask(question, keys, out),
+            Err(error) => out.fill(Err(error)),
+        }
+        if !question.is_write() {
+            miss_while_away(out);
+        }
+    }
+
+    pub(crate) fn prefix(&self, keys: &[&[u8]]) -> Result<usize, Error> {
+        let limit = chariot_proto::limits::EXIST_BATCH_MAX as usize;
+        if keys.len() > limit {
+            return Err(Error::new(
+                Status::TooLarge,
+                format!("{} keys, a prefix takes {limit}", keys.len()),
+            ));
+        }
+        let counted = match self.link() {
+            _ if keys.is_empty() => Ok(0),
+            Ok(Link::Local(session)) => session.prefix(keys),
+            Ok(Link::Remote(session)) => session.prefix(keys),
+            Err(error) => Err(error),
+        };
+        match counted {
+            Err(error) if error.status() == Status::Restarting => Ok(0),
+            other => other,
+        }
+    }
 }
+
+/// Turns what a daemon that is away answers into misses: a reader must not care.
+fn miss_while_away<T>(out: &mut [Result<Option<T>, Error>]) {
+    for result in out {
+        if matches!(result, Err(error) if error.status() == Status::Restarting) {
+            *result = Ok(None);
+        }
+    }
+}
+
+/// While reconnecting, a daemon that answers strangely or not at all is one that restarts; only
+/// what the caller must correct is passed on.
+fn as_restarting(error: Error) -> Error {
+    match error.status() {
+        Status::NotAuthorized | Status::VersionMismatch | Status::Expelled | Status::Busy => error,
+        _ => Error::restarting(),
+    }
+}
+
+/// The sessions that a link may hold.
+pub(crate) type Local = Arc<LocalSession>;
+/// See [`Local`].
+pub(crate) type Remote = Arc<RemoteSession>;

@@ -11,6 +11,10 @@ use chariot_proto::Status;
 /// The status is the same number on every transport and in every SDK; its class says whether to
 /// retry, to back off, or to change the request. A missing key is not an error.
 #[derive(Clone, Debug, thiserror::Error)]
+#[expect(
+    clippy::error_impl_error,
+    reason = "the one error of an SDK is called so"
+)]
 #[error("{cause} ({name}): {remedy}", name = .status.name(), remedy = .status.remedy())]
 pub struct Error {
     status: Status,
@@ -22,7 +26,11 @@ pub struct Error {
 impl Error {
     /// Makes an error from a status and the cause in words (lower case, no period).
     pub fn new(status: Status, cause: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, cause: cause.into(), source: None }
+        Self {
+            status,
+            cause: cause.into(),
+            source: None,
+        }
     }
 
     /// Makes an error from a status that the daemon answered, with the status's own words.
@@ -51,8 +59,8 @@ impl Error {
         self.status.remedy()
     }
 
-    pub(crate) fn timeout(what: &'static str) -> Self {
-        Self::new(Status::Timeout, what)
+    pub(crate) fn timeout() -> Self {
+        Self::from_status(Status::Timeout)
     }
 
     pub(crate) fn restarting() -> Self {
@@ -79,7 +87,10 @@ mod tests {
     fn display_names_cause_status_and_remedy() {
         let error = Error::new(Status::TooLarge, "value has 9 bytes, the limit is 8");
         let shown = error.to_string();
-        assert!(shown.starts_with("value has 9 bytes, the limit is 8 (TooLarge): "), "{shown}");
+        assert!(
+            shown.starts_with("value has 9 bytes, the limit is 8 (TooLarge): "),
+            "{shown}"
+        );
         assert!(shown.ends_with(Status::TooLarge.remedy()), "{shown}");
     }
 

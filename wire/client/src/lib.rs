@@ -20,13 +20,20 @@
 //! # }
 //! ```
 
+mod affinity;
 mod async_client;
+mod backoff;
+mod bytes;
 mod client;
 mod core;
 mod error;
+mod handshake;
 mod local;
 mod options;
+mod ranges;
+mod remote;
 mod sink;
+mod transport;
 mod view;
 mod write_buffer;
 

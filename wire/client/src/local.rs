@@ -1,11 +1,288 @@
-//! The local transport.
+//! The local transport: a session over the daemon's unix socket, and shared memory after that.
+//!
+//! ```text
+//!   Client ─▶ Core ─▶ LocalSession ─▶ Engine ─▶ ShardPort ─▶ rings (chariot-shm)
+//!                        │                         └ leases, pins
+//!                        └ arena: read mapping, windows to write
+//! ```
+//! A session lives until its last view and write buffer are gone; a daemon that died is known by
+//! its life word, and the session is then of no further use but for what is already pinned.
+
+mod arena;
+mod birth;
+mod buffers;
+mod engine;
+mod jobs;
+mod lease_cache;
+mod lookup;
+mod operations;
+mod port;
+mod staging;
+mod windows;
+mod write_job;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use chariot_proto::message::{OpenRing, RingOpened};
+use chariot_proto::{KeyHash, KeySecret, Opcode, Status};
+use chariot_shm::{ClientSession, ForkGuard, LifeView, PinTable, Waiter};
+
+use self::arena::{Arena, Writing};
+use self::lease_cache::{LeaseCache, LeaseSlot};
+use self::port::{NewLease, PortState, ReapSink};
+use self::staging::Staging;
 use crate::error::Error;
-use crate::options::{SetOptions, Version};
-pub(crate) struct PinnedBytes(Vec<u8>);
-impl PinnedBytes { pub(crate) fn as_slice(&self) -> &[u8] { &self.0 } }
-pub(crate) struct LeasedBytes(Vec<u8>);
-impl LeasedBytes {
-    pub(crate) fn as_slice(&self) -> &[u8] { &self.0 }
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] { &mut self.0 }
-    pub(crate) fn publish(self, _: &[u8], _: &SetOptions) -> Result<Version, Error> { Err(Error::restarting()) }
+use crate::handshake::Conversation;
+
+pub(crate) use self::buffers::{LeasedBytes, PinnedBytes};
+
+/// Memory for one value that is being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// A leased slot of the arena.
+    Lease(LeaseSlot),
+    /// A range of the staging memory.
+    Staging { offset: u64, len: u64 },
+}
+
+impl Place {
+    fn offset(self) -> u64 {
+        match self {
+            Self::Lease(slot) => slot.offset,
+            Self::Staging { offset, .. } => offset,
+        }
+    }
+}
+
+/// What a session was told at its birth, and what the options chose.
+#[derive(Debug)]
+struct Terms {
+    key_secret: KeySecret,
+    shard_count: u16,
+    boot_id: u64,
+    value_max: u64,
+    spin: Duration,
+    checksum: bool,
+    request_timeout: Duration,
+}
+
+/// One shard of the session: its lock, its pins, its bell.
+#[derive(Debug)]
+struct ShardPort {
+    shard: u16,
+    state: Mutex<PortState>,
+    pins: PinTable,
+    bell: OnceLock<OwnedFd>,
+}
+
+impl ShardPort {
+    fn lock(&self) -> MutexGuard<'_, PortState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pins(&self) -> &PinTable {
+        &self.pins
+    }
+
+    fn shard(&self) -> u16 {
+        self.shard
+    }
+
+    /// Wakes the shard: it has said that it does not poll this ring.
+    fn ring_bell(&self) -> Result<(), Error> {
+        let bell = self.bell.get().expect("an open ring has its bell");
+        let one = 1_u64;
+        // SAFETY: `one` is eight live bytes, and the descriptor is ours and open.
+        let written = unsafe { libc::write(bell.as_raw_fd(), (&raw const one).cast(), 8) };
+        if written == 8 {
+            return Ok(());
+        }
+        let error = std::io::Error::last_os_error();
+        // A full counter means that the shard has been rung already.
+        if error.kind() == std::io::ErrorKind::WouldBlock {
+            return Ok(());
+        }
+        Err(Error::restarting().with_source(error))
+    }
+}
+
+/// A session with the daemon of this host.
+///
+/// Lives on: any thread; shared by clients, views and write buffers.
+#[derive(Debug)]
+pub(crate) struct LocalSession {
+    // Mappings come last in drop order only by convention: nothing here points into another field.
+    fork: ForkGuard,
+    control: Mutex<Conversation<UnixStream>>,
+    ports: Box<[ShardPort]>,
+    memory: ClientSession,
+    life: LifeView,
+    arena: Arena,
+    terms: Terms,
+    broken: AtomicBool,
+}
+
+impl LocalSession {
+    /// Whether the daemon of this session lives and serves it. Three loads.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.broken.load(Ordering::Relaxed) && self.life.is_alive() && !self.memory.is_expelled()
+    }
+
+    /// Whether this is the process that opened the session, and not a forked child of it.
+    pub(crate) fn is_same_process(&self) -> bool {
+        self.fork.is_same_process()
+    }
+
+    /// The random number of the daemon's start.
+    pub(crate) fn boot_id(&self) -> u64 {
+        self.terms.boot_id
+    }
+
+    fn check_alive(&self) -> Result<(), Error> {
+        if self.memory.is_expelled() {
+            return Err(Error::from_status(Status::Expelled));
+        }
+        if self.is_alive() {
+            Ok(())
+        } else {
+            Err(Error::restarting())
+        }
+    }
+
+    fn shard_count(&self) -> u16 {
+        self.terms.shard_count
+    }
+
+    fn hash(&self, key: &[u8]) -> KeyHash {
+        KeyHash::of(&self.terms.key_secret, key)
+    }
+
+    fn spin_ns(&self) -> u64 {
+        u64::try_from(self.terms.spin.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    fn staging(&self) -> Option<&Mutex<Staging>> {
+        match &self.arena.writing {
+            Writing::Staging { free, .. } => Some(free),
+            Writing::Leases { .. } => None,
+        }
+    }
+
+    fn port(&self, shard: u16) -> &ShardPort {
+        &self.ports[usize::from(shard)]
+    }
+
+    fn start_waiting(&self) -> Waiter<'_> {
+        self.memory.start_waiting()
+    }
+
+    /// Locks a port and opens its ring if this is its first use.
+    fn lock_open<'a>(&self, port: &'a ShardPort) -> Result<MutexGuard<'a, PortState>, Error> {
+        let mut state = port.lock();
+        if state.ring.is_none() {
+            self.open_ring(port, &mut state)?;
+        }
+        Ok(state)
+    }
+
+    #[cold]
+    fn open_ring(&self, port: &ShardPort, state: &mut PortState) -> Result<(), Error> {
+        self.check_alive()?;
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = OpenRing { shard: port.shard };
+        let opened: Result<RingOpened, Error> = control.exchange(Opcode::OpenRing, &request);
+        let bell = control.fds.pop();
+        match (opened, bell) {
+            (Ok(opened), Some(bell)) if opened.shard == port.shard => {
+                port.bell.set(bell).expect("a ring is opened once");
+                let ring = self.memory.ring(port.shard);
+                state.ring = Some(ring.expect("a ring is opened once"));
+                Ok(())
+            },
+            (Ok(_), _) => Err(self.give_up(Error::malformed("a ring was opened without its bell"))),
+            (Err(error), _) => Err(self.give_up(error)),
+        }
+    }
+
+    /// Moves what has finished on a port into its slots.
+    fn reap(&self, port: &ShardPort, state: &mut PortState) -> Result<(), Error> {
+        let mut sink = Arrivals {
+            session: self,
+            failed: None,
+        };
+        let reaped = state.reap(&port.pins, self.arena.len(), &mut sink);
+        let failed = sink.failed;
+        match (reaped, failed) {
+            (Ok(()), None) => {},
+            (Err(error), _) | (Ok(()), Some(error)) => return Err(self.give_up(error)),
+        }
+        for window in state.left_windows.drain(..) {
+            self.arena.leave_window(window);
+        }
+        Ok(())
+    }
+
+    /// No more requests go over this session: its daemon is gone, or wrote nonsense.
+    fn give_up(&self, error: Error) -> Error {
+        self.broken.store(true, Ordering::Relaxed);
+        error
+    }
+
+    fn free_staging(&self, offset: u64, len: u64) {
+        let staging = self.staging().expect("staging memory was taken from here");
+        staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .give_back(offset, len);
+    }
+
+    /// Puts memory back that was placed for a key and never published.
+    fn unplace(&self, hash: KeyHash, place: Place) {
+        match place {
+            Place::Lease(slot) => {
+                self.port(hash.shard(self.shard_count()))
+                    .lock()
+                    .leases
+                    .put_back(slot);
+            },
+            Place::Staging { offset, len } => self.free_staging(offset, len),
+        }
+    }
+}
+
+/// Hears of leases and free staging memory while a port is reaped.
+struct Arrivals<'a> {
+    session: &'a LocalSession,
+    failed: Option<Error>,
+}
+
+impl ReapSink for Arrivals<'_> {
+    fn on_lease(&mut self, leases: &mut LeaseCache, lease: NewLease) {
+        match self
+            .session
+            .arena
+            .open_window(lease.offset, lease.len, lease.count)
+        {
+            Ok(window) => {
+                let slot_len = lease.len / u64::from(lease.count);
+                leases.add(lease.offset, slot_len, lease.count, lease.class, window);
+            },
+            Err(error) => {
+                let cause = "cannot make leased memory writable";
+                self.failed = Some(Error::new(Status::Internal, cause).with_source(error));
+            },
+        }
+    }
+
+    fn on_staging_free(&mut self, offset: u64, len: u64) {
+        self.session.free_staging(offset, len);
+    }
 }

@@ -58,8 +58,8 @@ impl Secret {
 }
 
 impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secret(***)")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
     }
 }
 
@@ -135,7 +135,12 @@ pub struct SetOptions {
 impl Default for SetOptions {
     /// No expiry, overwriting, evictable, the client's request timeout.
     fn default() -> Self {
-        Self { ttl: None, if_absent: false, mode: WriteMode::NoneEvict, deadline: None }
+        Self {
+            ttl: None,
+            if_absent: false,
+            mode: WriteMode::NoneEvict,
+            deadline: None,
+        }
     }
 }
 
@@ -172,7 +177,8 @@ impl Version {
 
     /// The epoch of the node that gave it.
     pub fn epoch(self) -> u32 {
-        u32::try_from(self.0 >> 44).expect("twenty bits fit")
+        let bytes = (self.0 >> 44).to_le_bytes();
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
 
     /// The counter within the epoch.

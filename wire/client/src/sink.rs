@@ -186,8 +186,11 @@ mod tests {
     #[test]
     fn scatter_fills_buffers_in_order_and_skips_empty_ones() {
         let (mut a, mut b, mut c) = ([9_u8; 2], [9_u8; 0], [9_u8; 4]);
-        let mut buffers =
-            [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b), IoSliceMut::new(&mut c)];
+        let mut buffers = [
+            IoSliceMut::new(&mut a),
+            IoSliceMut::new(&mut b),
+            IoSliceMut::new(&mut c),
+        ];
         fill(&mut ScatterSink::new(&mut buffers), 0, 5).unwrap();
         assert_eq!((a, c), ([0, 1], [2, 3, 4, 9]));
     }

@@ -30,11 +30,17 @@ enum Bytes {
 
 impl View {
     pub(crate) fn pinned(bytes: PinnedBytes, version: Version) -> Self {
-        Self { bytes: Bytes::Pinned(bytes), version }
+        Self {
+            bytes: Bytes::Pinned(bytes),
+            version,
+        }
     }
 
     pub(crate) fn owned(bytes: Box<[u8]>, version: Version) -> Self {
-        Self { bytes: Bytes::Owned(bytes), version }
+        Self {
+            bytes: Bytes::Owned(bytes),
+            version,
+        }
     }
 
     /// The version of the value, or the zero version where the transport does not tell it.
@@ -66,12 +72,11 @@ impl AsRef<[u8]> for View {
 }
 
 impl fmt::Debug for View {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("View")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
             .field("len", &self.len())
             .field("version", &self.version)
             .field("pinned", &self.is_pinned())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

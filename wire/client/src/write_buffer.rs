@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use chariot_proto::Status;
+
 use crate::client::Client;
 use crate::error::Error;
 use crate::local::LeasedBytes;
@@ -32,11 +34,34 @@ impl WriteBuffer {
         options: SetOptions,
         bytes: LeasedBytes,
     ) -> Self {
-        Self { client, key: key.into(), options, bytes: Bytes::Leased(bytes) }
+        Self {
+            client,
+            key: key.into(),
+            options,
+            bytes: Bytes::Leased(bytes),
+        }
     }
 
-    pub(crate) fn owned(client: Client, key: &[u8], options: SetOptions, len: usize) -> Self {
-        Self { client, key: key.into(), options, bytes: Bytes::Owned(vec![0; len]) }
+    pub(crate) fn owned(
+        client: Client,
+        key: &[u8],
+        options: SetOptions,
+        len: usize,
+    ) -> Result<Self, Error> {
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(len).is_err() {
+            return Err(Error::new(
+                Status::OutOfMemory,
+                format!("this process has no memory for a value of {len} bytes"),
+            ));
+        }
+        bytes.resize(len, 0);
+        Ok(Self {
+            client,
+            key: key.into(),
+            options,
+            bytes: Bytes::Owned(bytes),
+        })
     }
 
     /// Publishes the bytes under the key and returns the value's version.
@@ -45,7 +70,12 @@ impl WriteBuffer {
     ///
     /// As [`Client::set`]; the memory is given back and the value is gone.
     pub fn publish(self) -> Result<Version, Error> {
-        let Self { client, key, options, bytes } = self;
+        let Self {
+            client,
+            key,
+            options,
+            bytes,
+        } = self;
         match bytes {
             Bytes::Leased(bytes) => bytes.publish(&key, &options),
             Bytes::Owned(bytes) => client.set(&key, &bytes, &options),
@@ -74,9 +104,8 @@ impl DerefMut for WriteBuffer {
 }
 
 impl fmt::Debug for WriteBuffer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("WriteBuffer")
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBuffer")
             .field("len", &self.len())
             .field("in_place", &matches!(self.bytes, Bytes::Leased(_)))
             .finish_non_exhaustive()

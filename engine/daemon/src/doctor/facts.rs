@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use chariot_shard::{KernelCapabilities, ProbeError};
+
 /// Bit of `CAP_IPC_LOCK` in a capability mask.
 const CAP_IPC_LOCK: u32 = 14;
 
@@ -16,9 +18,7 @@ pub struct Facts {
     /// Major and minor version.
     pub kernel: Option<(u32, u32)>,
     /// What `io_uring` offers, or why it does not start.
-    pub io_uring: Result<String, String>,
-    /// `kernel.io_uring_disabled`; 0 where the kernel has no such switch.
-    pub io_uring_disabled: u32,
+    pub io_uring: Result<String, ProbeError>,
     /// 0 none, 1 strict, 2 filter.
     pub seccomp: u32,
     /// Soft limit of locked memory; `None` is unlimited.
@@ -90,7 +90,7 @@ impl Reader<'_> {
 
 impl Facts {
     /// Reads the machine at `root` (`/`); `io_uring` is the outcome of a probe.
-    pub fn read(root: &Path, io_uring: Result<String, String>) -> Self {
+    pub fn read(root: &Path, io_uring: Result<String, ProbeError>) -> Self {
         let reader = Reader { root };
         let status = |key: &str| reader.line("proc/self/status", key);
         let kernel_release = reader
@@ -109,7 +109,6 @@ impl Facts {
             kernel: parse_kernel(&kernel_release),
             kernel_release,
             io_uring,
-            io_uring_disabled: number("proc/sys/kernel/io_uring_disabled"),
             seccomp: status("Seccomp:")
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(0),
@@ -164,22 +163,21 @@ pub fn affinity() -> Vec<usize> {
     list.map(|text| cpu_list(&text)).unwrap_or_default()
 }
 
-/// Sets up one ring for a moment, best flags first.
+/// Asks the shard room what this kernel lets it do; makes and drops one ring.
 ///
 /// # Errors
-/// The kernel's refusal, in words.
-pub fn probe_io_uring() -> Result<String, String> {
-    let best = io_uring::IoUring::<io_uring::squeue::Entry>::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .build(8);
-    if best.is_ok() {
-        return Ok("with deferred task work".to_owned());
-    }
-    match io_uring::IoUring::new(8) {
-        Ok(_ring) => Ok("without deferred task work".to_owned()),
-        Err(error) => Err(format!("io_uring_setup: {error}")),
-    }
+/// The first thing that is missing, with its remedy.
+pub fn probe_io_uring() -> Result<String, ProbeError> {
+    let found = KernelCapabilities::probe()?;
+    let sends = if found.send_zero_copy {
+        "with"
+    } else {
+        "without"
+    };
+    Ok(format!(
+        "{:?} mode, {sends} zero-copy send",
+        found.ring_mode
+    ))
 }
 
 fn parse_kernel(release: &str) -> Option<(u32, u32)> {

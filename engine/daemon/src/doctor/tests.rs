@@ -22,7 +22,6 @@ fn machine() -> Facts {
         kernel_release: "6.6.1".to_owned(),
         kernel: Some((6, 6)),
         io_uring: Ok("with deferred task work".to_owned()),
-        io_uring_disabled: 0,
         seccomp: 0,
         memlock: None,
         may_lock: false,
@@ -39,6 +38,11 @@ fn machine() -> Facts {
         numa_nodes: vec![(0, vec![0, 1])],
         pid_namespace_depth: 1,
     }
+}
+
+fn refusal() -> Result<String, chariot_shard::ProbeError> {
+    let (cause, remedy) = ("no".to_owned(), "lift the sandbox".to_owned());
+    Err(chariot_shard::ProbeError { cause, remedy })
 }
 
 fn verdict(facts: &Facts, given: &[(&str, &str)], check: &str) -> (Verdict, String) {
@@ -77,32 +81,14 @@ const SPOILT: &[(&str, Spoil, Verdict, &str)] = &[
     ("kernel", |f| f.kernel = None, Verdict::Warn, "6.6 or newer"),
     (
         "io_uring",
-        |f| f.io_uring = Err("no".to_owned()),
+        |f| f.io_uring = refusal(),
         Verdict::Fail,
         "sandbox",
     ),
     (
-        "io_uring",
-        |f| {
-            f.io_uring = Err("no".to_owned());
-            f.io_uring_disabled = 2;
-        },
-        Verdict::Fail,
-        "io_uring_disabled=0",
-    ),
-    (
-        "io_uring",
-        |f| {
-            f.io_uring = Err("no".to_owned());
-            f.seccomp = 2;
-        },
-        Verdict::Fail,
-        "seccomp profile",
-    ),
-    (
         "seccomp",
         |f| {
-            f.io_uring = Err("no".to_owned());
+            f.io_uring = refusal();
             f.seccomp = 2;
         },
         Verdict::Warn,
@@ -236,7 +222,6 @@ fn lay_out(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn facts_are_read_from_proc_and_sys() {
     let root = lay_out(&[
         ("proc/sys/kernel/osrelease", "6.8.0-40-generic\n"),
-        ("proc/sys/kernel/io_uring_disabled", "2\n"),
         ("proc/sys/vm/overcommit_memory", "1\n"),
         (
             "proc/self/status",
@@ -258,9 +243,8 @@ fn facts_are_read_from_proc_and_sys() {
         ("sys/devices/system/node/online", "0-1\n"),
         ("sys/devices/system/node/node1/cpulist", "4-5\n"),
     ]);
-    let facts = Facts::read(root.path(), Err("probe".to_owned()));
+    let facts = Facts::read(root.path(), refusal());
     assert_eq!(facts.kernel, Some((6, 8)));
-    assert_eq!(facts.io_uring_disabled, 2);
     assert_eq!(facts.overcommit, 1);
     assert_eq!((facts.seccomp, facts.may_lock), (2, true));
     assert_eq!(facts.affinity, [0, 1, 4]);

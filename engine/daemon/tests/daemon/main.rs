@@ -7,3 +7,5 @@ mod admin;
 mod command_line;
 #[cfg(test)]
 mod documents;
+#[cfg(test)]
+mod lifecycle;

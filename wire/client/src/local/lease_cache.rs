@@ -64,10 +64,9 @@ pub(super) struct LeaseCache {
     clock: u64,
 }
 
-/// How many slots to ask for when values of `len` bytes are written, at least `wanted` if allowed.
-pub(super) fn slots_for(len: u64, wanted: u64) -> u16 {
-    let by_bytes = (REFILL_BYTES / len.max(1)).clamp(1, REFILL_SLOTS_MAX);
-    let count = if len > AHEAD_LEN_MAX { 1 } else { by_bytes.max(wanted.min(by_bytes)) };
+/// How many slots to ask for when values of `len` bytes are written.
+pub(super) fn slots_for(len: u64) -> u16 {
+    let count = (REFILL_BYTES / len.max(1)).clamp(1, REFILL_SLOTS_MAX);
     u16::try_from(count).expect("at most 256")
 }
 
@@ -102,14 +101,18 @@ impl LeaseCache {
     /// nothing is on its way. The caller reports the end of that with [`Self::refill_ended`].
     pub(super) fn refill_for(&mut self, slot: &LeaseSlot) -> Option<Refill> {
         let class = self.class_mut(slot.slot_len)?;
-        let target = u64::from(slots_for(class.slot_len, 0));
+        let target = u64::from(slots_for(class.slot_len));
         let low = class.idle * 2 <= target && class.slot_len <= AHEAD_LEN_MAX;
         if !low || class.refill_pending {
             return None;
         }
         class.refill_pending = true;
         let count = u16::try_from(target).expect("at most 256");
-        Some(Refill { class: class.class, count, slot_len: class.slot_len })
+        Some(Refill {
+            class: class.class,
+            count,
+            slot_len: class.slot_len,
+        })
     }
 
     /// Takes note that the completion of a publish that asked for a refill is there (or that the
@@ -126,7 +129,11 @@ impl LeaseCache {
         assert!(slot_len > 0, "a slot has at least one byte");
         self.clock += 1;
         let at = self.clock;
-        let run = Run { offset, left: count, window };
+        let run = Run {
+            offset,
+            left: count,
+            window,
+        };
         if let Some(known) = self.class_mut(slot_len) {
             known.idle += u64::from(count);
             known.class = class;
@@ -152,7 +159,8 @@ impl LeaseCache {
     /// Takes one slot out of a class that has not been used for the longest time, when too many
     /// classes or too many bytes lie idle; it is to be returned to the daemon.
     pub(super) fn take_surplus(&mut self, idle_max_bytes: u64) -> Option<LeaseSlot> {
-        self.classes.retain(|class| class.idle > 0 || class.refill_pending);
+        self.classes
+            .retain(|class| class.idle > 0 || class.refill_pending);
         if self.classes.len() <= CLASSES_MAX && self.idle_bytes() <= idle_max_bytes {
             return None;
         }
@@ -163,11 +171,16 @@ impl LeaseCache {
 
     /// Bytes leased and not in use.
     pub(super) fn idle_bytes(&self) -> u64 {
-        self.classes.iter().map(|class| class.idle * class.slot_len).sum()
+        self.classes
+            .iter()
+            .map(|class| class.idle * class.slot_len)
+            .sum()
     }
 
     fn class_mut(&mut self, slot_len: u64) -> Option<&mut Class> {
-        self.classes.iter_mut().find(|class| class.slot_len == slot_len)
+        self.classes
+            .iter_mut()
+            .find(|class| class.slot_len == slot_len)
     }
 }
 

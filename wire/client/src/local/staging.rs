@@ -19,7 +19,10 @@ impl Staging {
     /// All of `size` bytes are free.
     pub(super) fn new(size: u64) -> Self {
         let size = size & !(ALIGN - 1);
-        Self { size, free: BTreeMap::from([(0, size)]) }
+        Self {
+            size,
+            free: BTreeMap::from([(0, size)]),
+        }
     }
 
     /// Bytes of the whole staging memory: the longest value that can ever be written.
@@ -68,7 +71,9 @@ mod tests {
     #[test]
     fn all_memory_comes_back_as_one_range() {
         let mut staging = Staging::new(1 << 20);
-        let taken: Vec<u64> = (1..=40).map(|len| staging.take(len * 100).unwrap()).collect();
+        let taken: Vec<u64> = (1..=40)
+            .map(|len| staging.take(len * 100).unwrap())
+            .collect();
         for (index, &offset) in taken.iter().enumerate().rev().step_by(2) {
             staging.give_back(offset, (index as u64 + 1) * 100);
         }

@@ -60,7 +60,12 @@ impl Windows {
     /// No window is open; `page` is the page size in bytes.
     pub(super) fn new(page: usize) -> Self {
         assert!(page.is_power_of_two());
-        Self { page, next_id: 1, open_bytes: 0, windows: Vec::new() }
+        Self {
+            page,
+            next_id: 1,
+            open_bytes: 0,
+            windows: Vec::new(),
+        }
     }
 
     /// Opens a window over `offset..offset + len` for `users` slots, and names it.
@@ -84,7 +89,12 @@ impl Windows {
         memory.open(start, end - start)?;
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        self.windows.push(Window { id, start, end, users });
+        self.windows.push(Window {
+            id,
+            start,
+            end,
+            users,
+        });
         self.open_bytes += end - start;
         self.close_idle(memory);
         Ok(id)
@@ -115,12 +125,19 @@ impl Windows {
     fn close_uncovered(&self, memory: &impl Protect, closed: &Window) {
         let mut start = closed.start;
         while start < closed.end {
-            let cover = self.windows.iter().find(|other| other.start <= start && start < other.end);
+            let cover = self
+                .windows
+                .iter()
+                .find(|other| other.start <= start && start < other.end);
             if let Some(other) = cover {
                 start = other.end;
                 continue;
             }
-            let next = self.windows.iter().map(|other| other.start).filter(|&next| next > start);
+            let next = self
+                .windows
+                .iter()
+                .map(|other| other.start)
+                .filter(|&next| next > start);
             let end = next.min().unwrap_or(closed.end).min(closed.end);
             // A page that stays writable is a lesser guard, not a fault.
             drop(memory.close(start, end - start));
@@ -177,7 +194,10 @@ mod tests {
         let second = windows.open(&pages, 64 * MIB, 32 * MIB, 1).unwrap();
         windows.leave(first, 1);
         windows.leave(second, 1);
-        assert!(pages.is_open(0) && pages.is_open(64 * MIB), "64 MiB may stay open");
+        assert!(
+            pages.is_open(0) && pages.is_open(64 * MIB),
+            "64 MiB may stay open"
+        );
         windows.open(&pages, 128 * MIB, MIB, 1).unwrap();
         assert!(!pages.is_open(0) && pages.is_open(64 * MIB) && pages.is_open(128 * MIB));
     }
@@ -200,7 +220,10 @@ mod tests {
         windows.leave(first, 1);
         windows.open(&pages, 64 * MIB, 64 * MIB, 1).unwrap();
         assert!(!pages.is_open(0), "the idle window closed");
-        assert!(pages.is_open(PAGE), "its second page belongs to the neighbour as well");
+        assert!(
+            pages.is_open(PAGE),
+            "its second page belongs to the neighbour as well"
+        );
     }
 
     #[test]

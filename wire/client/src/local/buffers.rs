@@ -1,0 +1,143 @@
+//! Bytes of the arena in the hands of the caller: pinned to read, leased to write.
+
+use std::sync::Arc;
+
+use chariot_proto::KeyHash;
+use chariot_shm::PinSlot;
+
+use super::{LocalSession, Place};
+use crate::bytes;
+use crate::error::Error;
+use crate::options::{SetOptions, Version};
+
+/// Bytes of a value under a pin of their own.
+pub(crate) struct PinnedBytes {
+    session: Arc<LocalSession>,
+    shard: u16,
+    /// `None` only while being dropped.
+    pin: Option<PinSlot>,
+    offset: u64,
+    len: u64,
+}
+
+impl PinnedBytes {
+    /// Takes over a pin; the range was checked against the arena and lies in the pinned extent.
+    pub(super) fn new(
+        session: Arc<LocalSession>,
+        shard: u16,
+        pin: PinSlot,
+        offset: u64,
+        len: u64,
+    ) -> Self {
+        Self {
+            session,
+            shard,
+            pin: Some(pin),
+            offset,
+            len,
+        }
+    }
+
+    /// The bytes; none in a forked child, whose parent may have released the pin.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        if !self.session.is_same_process() || self.len == 0 {
+            return &[];
+        }
+        let start = self.session.arena().read_ptr(self.offset, self.len);
+        let len = usize::try_from(self.len).expect("a mapped value fits the address space");
+        // SAFETY: mapped for `len` bytes for as long as the session, which `self` holds. The pin
+        // keeps the extent from being reused, and the bytes of a published value never change.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
+    }
+}
+
+impl Drop for PinnedBytes {
+    fn drop(&mut self) {
+        if self.session.is_same_process()
+            && let Some(pin) = self.pin.take()
+        {
+            self.session.port(self.shard).pins().release(pin);
+        }
+    }
+}
+
+/// Leased (or staging) memory that the caller writes into.
+pub(crate) struct LeasedBytes {
+    session: Arc<LocalSession>,
+    hash: KeyHash,
+    /// `None` once it is published.
+    place: Option<Place>,
+    len: u64,
+}
+
+impl LeasedBytes {
+    pub(super) fn new(session: Arc<LocalSession>, hash: KeyHash, place: Place, len: u64) -> Self {
+        Self {
+            session,
+            hash,
+            place: Some(place),
+            len,
+        }
+    }
+
+    fn start(&self) -> Option<*mut u8> {
+        let place = self.place?;
+        if !self.session.is_same_process() {
+            return None;
+        }
+        Some(
+            self.session
+                .arena()
+                .write_ptr(place.offset(), self.len)
+                .as_ptr(),
+        )
+    }
+
+    fn size(&self) -> usize {
+        usize::try_from(self.len).expect("mapped memory fits the address space")
+    }
+
+    /// The bytes as they are now; none in a forked child.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        let Some(start) = self.start() else {
+            return &[];
+        };
+        // SAFETY: mapped for `len` bytes while `self` holds the session; leased to this session
+        // alone, and within the session to this value alone.
+        unsafe { std::slice::from_raw_parts(start, self.size()) }
+    }
+
+    /// The bytes, to be written.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        let Some(start) = self.start() else {
+            return &mut [];
+        };
+        // SAFETY: as in `as_slice`, through a window that stays open until the publish.
+        unsafe { std::slice::from_raw_parts_mut(start, self.size()) }
+    }
+
+    /// Publishes the bytes under `key`.
+    pub(crate) fn publish(mut self, key: &[u8], options: &SetOptions) -> Result<Version, Error> {
+        if !self.session.is_same_process() {
+            return Err(Error::forked());
+        }
+        let crc = self
+            .session
+            .terms
+            .checksum
+            .then(|| bytes::crc32c(self.as_slice()));
+        let place = self.place.take().expect("published once");
+        self.session
+            .publish(key, self.hash, (place, self.len, crc), options)
+    }
+}
+
+impl Drop for LeasedBytes {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take()
+            && self.session.is_same_process()
+        {
+            self.session.unplace(self.hash, place);
+        }
+    }
+}

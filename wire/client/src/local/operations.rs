@@ -1,0 +1,315 @@
+//! The operations of a local session: each makes a job and runs the engine on it.
+//!
+//! One key runs on the stack; a batch allocates its ops and a lane for every shard.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chariot_proto::{KeyHash, Status, check_key};
+
+use super::engine::{Deadline, Engine, Job, Lane, Op};
+use super::jobs::{AskJob, ReadJob, ReadPlan, ViewJob, read_deadline};
+use super::write_job::{LeaseJob, Stage, WriteJob, WritePlan};
+use super::{LeasedBytes, LocalSession, Place};
+use crate::core::Question;
+use crate::error::Error;
+use crate::options::{GetOptions, SetOptions, Version, whole_ms};
+use crate::ranges::Range;
+use crate::sink::Sink;
+use crate::view::View;
+
+/// Keys that a prefix question asks about at a time: it stops at the first miss.
+const PREFIX_WINDOW: usize = 256;
+
+impl LocalSession {
+    /// Writes values; see [`crate::Client::mset`].
+    pub(crate) fn write(
+        &self,
+        items: &[(&[u8], &[u8])],
+        options: &SetOptions,
+        out: &mut [Result<Version, Error>],
+    ) {
+        let plan = self.write_plan(options);
+        let op = |index: usize, out: &mut [Result<Version, Error>]| {
+            let (key, value) = items[index];
+            match self
+                .check_value(value.len() as u64)
+                .and_then(|()| self.op(key))
+            {
+                Ok(op) => op,
+                Err(error) => {
+                    out[index] = Err(error);
+                    Op::finished()
+                },
+            }
+        };
+        let deadline = plan.deadline;
+        if items.len() == 1 {
+            let mut ops = [op(0, out)];
+            let mut stages = [Stage::None];
+            let job = WriteJob {
+                session: self,
+                items,
+                plan,
+                stages: &mut stages,
+                out,
+                expected_slots: 0,
+            };
+            self.run(job, &mut ops, deadline);
+            return;
+        }
+        let mut ops: Vec<Op> = (0..items.len()).map(|index| op(index, out)).collect();
+        let duplicates = finish_duplicates(&mut ops);
+        let mut stages = vec![Stage::None; items.len()];
+        let job = WriteJob {
+            session: self,
+            items,
+            plan,
+            stages: &mut stages,
+            out,
+            expected_slots: 0,
+        };
+        self.run(job, &mut ops, deadline);
+        for (later, first) in duplicates {
+            let result = out[first].clone();
+            out[later] = result;
+        }
+    }
+
+    /// Lends memory for a value; see [`crate::Client::create`].
+    pub(crate) fn create(
+        self: &Arc<Self>,
+        key: &[u8],
+        len: u64,
+        options: &SetOptions,
+    ) -> Result<LeasedBytes, Error> {
+        self.check_value(len)?;
+        let op = self.op(key)?;
+        let deadline = self.write_plan(options).deadline;
+        let mut out = Ok(None);
+        self.run(
+            LeaseJob {
+                session: self,
+                len,
+                deadline,
+                out: &mut out,
+            },
+            &mut [op],
+            deadline,
+        );
+        let place = out?.expect("an op that did not fail has its place");
+        Ok(LeasedBytes::new(Arc::clone(self), op.hash, place, len))
+    }
+
+    pub(super) fn publish(
+        &self,
+        key: &[u8],
+        hash: KeyHash,
+        written: (Place, u64, Option<u32>),
+        options: &SetOptions,
+    ) -> Result<Version, Error> {
+        let (place, len, crc) = written;
+        let plan = self.write_plan(options);
+        let deadline = plan.deadline;
+        let mut stages = [Stage::Written(place, len, crc)];
+        let mut out = [Ok(Version::default())];
+        let items: &[(&[u8], &[u8])] = &[(key, &[])];
+        let job = WriteJob {
+            session: self,
+            items,
+            plan,
+            stages: &mut stages,
+            out: &mut out,
+            expected_slots: 0,
+        };
+        self.run(job, &mut [Op::new(hash)], deadline);
+        let [result] = out;
+        result
+    }
+
+    /// Copies values to the caller; see [`crate::Client::get`].
+    pub(crate) fn read(
+        &self,
+        keys: &[&[u8]],
+        options: &GetOptions,
+        sink: &mut dyn Sink,
+        out: &mut [Result<Option<usize>, Error>],
+    ) {
+        let plan = self.read_plan(options);
+        self.with_ops(keys, out, |ops, out| {
+            let job = ReadJob {
+                session: self,
+                keys,
+                plan,
+                sink,
+                out,
+            };
+            self.run(job, ops, plan.deadline);
+        });
+    }
+
+    /// Lends values in place; see [`crate::Client::view`].
+    pub(crate) fn view(
+        self: &Arc<Self>,
+        keys: &[&[u8]],
+        options: &GetOptions,
+        out: &mut [Result<Option<View>, Error>],
+    ) {
+        let plan = self.read_plan(options);
+        self.with_ops(keys, out, |ops, out| {
+            self.run(
+                ViewJob {
+                    session: self,
+                    keys,
+                    plan,
+                    out,
+                },
+                ops,
+                plan.deadline,
+            );
+        });
+    }
+
+    /// Asks about keys; see [`Question`].
+    pub(crate) fn ask(
+        &self,
+        question: Question,
+        keys: &[&[u8]],
+        out: &mut [Result<Option<u64>, Error>],
+    ) {
+        let deadline = Deadline::after(self.terms.request_timeout);
+        self.with_ops(keys, out, |ops, out| {
+            self.run(
+                AskJob {
+                    question,
+                    keys,
+                    deadline,
+                    out,
+                },
+                ops,
+                deadline,
+            );
+        });
+    }
+
+    /// Counts the leading keys that exist; see [`crate::Client::prefix`].
+    pub(crate) fn prefix(&self, keys: &[&[u8]]) -> Result<usize, Error> {
+        let mut count = 0;
+        for window in keys.chunks(PREFIX_WINDOW) {
+            let mut out = vec![Ok(None); window.len()];
+            self.ask(Question::Exist, window, &mut out);
+            for answer in out {
+                match answer {
+                    Ok(Some(_)) => count += 1,
+                    Ok(None) => return Ok(count),
+                    // A key that is none exists nowhere.
+                    Err(error) if error.status() == Status::KeyInvalid => return Ok(count),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn op(&self, key: &[u8]) -> Result<Op, Error> {
+        check_key(key).map_err(|error| Error::new(error.status(), error.to_string()))?;
+        Ok(Op::new(self.hash(key)))
+    }
+
+    fn check_value(&self, len: u64) -> Result<(), Error> {
+        if len == 0 {
+            return Err(Error::new(
+                Status::InvalidArgument,
+                "a value has at least one byte",
+            ));
+        }
+        if len > self.terms.value_max {
+            return Err(Error::new(
+                Status::TooLarge,
+                format!(
+                    "value has {len} bytes, this node takes {}",
+                    self.terms.value_max
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn write_plan(&self, options: &SetOptions) -> WritePlan {
+        WritePlan {
+            ttl_ms: options.ttl.map_or(0, whole_ms),
+            if_absent: options.if_absent,
+            mode: options.mode,
+            checksum: self.terms.checksum,
+            deadline: Deadline::after(self.budget(options.deadline)),
+        }
+    }
+
+    fn read_plan(&self, options: &GetOptions) -> ReadPlan {
+        let wait = options.wait.filter(|wait| !wait.is_zero());
+        let deadline = read_deadline(self.budget(options.deadline), wait);
+        ReadPlan {
+            range: Range::of(options),
+            wait,
+            deadline,
+        }
+    }
+
+    fn budget(&self, chosen: Option<Duration>) -> Duration {
+        chosen.unwrap_or(self.terms.request_timeout)
+    }
+
+    /// Hashes the keys and runs `then` with their ops: on the stack for one key.
+    fn with_ops<T>(
+        &self,
+        keys: &[&[u8]],
+        out: &mut [Result<T, Error>],
+        then: impl FnOnce(&mut [Op], &mut [Result<T, Error>]),
+    ) {
+        let mut op = |index: usize| match self.op(keys[index]) {
+            Ok(op) => op,
+            Err(error) => {
+                out[index] = Err(error);
+                Op::finished()
+            },
+        };
+        if keys.len() == 1 {
+            let mut ops = [op(0)];
+            then(&mut ops, out);
+        } else {
+            let mut ops: Vec<Op> = (0..keys.len()).map(&mut op).collect();
+            then(&mut ops, out);
+        }
+    }
+
+    fn run<J: Job>(&self, job: J, ops: &mut [Op], deadline: Deadline) {
+        if let [op] = ops {
+            let mut lanes = [Lane::new(op.hash.shard(self.shard_count()))];
+            Engine::new(self, job, ops, &mut lanes, deadline).run();
+        } else {
+            let mut lanes: Vec<Lane> = (0..self.shard_count()).map(Lane::new).collect();
+            Engine::new(self, job, ops, &mut lanes, deadline).run();
+        }
+    }
+}
+
+/// Takes the later ones of equal keys out of a batch of writes: the first wins. Answers pairs of
+/// (later, first).
+fn finish_duplicates(ops: &mut [Op]) -> Vec<(usize, usize)> {
+    let mut order: Vec<usize> = (0..ops.len())
+        .filter(|&index| !ops[index].is_finished())
+        .collect();
+    order.sort_unstable_by_key(|&index| (ops[index].hash, index));
+    let mut duplicates = Vec::new();
+    let mut first: Option<usize> = None;
+    for index in order {
+        match first {
+            Some(known) if ops[index].hash == ops[known].hash => {
+                duplicates.push((index, known));
+                ops[index] = Op::finished();
+            },
+            _ => first = Some(index),
+        }
+    }
+    duplicates
+}
