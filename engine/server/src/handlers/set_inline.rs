@@ -25,7 +25,7 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let Some(extent) = tenant.reserve(len, sessions, request.now_ns) else {
         return Outcome::NoMemory(len);
     };
-    tenant.arena.copy_in(extent.offset, value);
+    tenant.arena.copy_in(extent, value);
     let entry = NewEntry {
         extent,
         crc: request.crc(),

@@ -31,7 +31,7 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let Some(extent) = tenant.reserve(len, sessions, request.now_ns) else {
         return Outcome::NoMemory(len);
     };
-    tenant.arena.copy_from(extent.offset, &staging, from, len);
+    tenant.arena.copy_from(extent, &staging, from);
     let entry = NewEntry {
         extent,
         crc: request.crc(),

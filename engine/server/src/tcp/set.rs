@@ -6,7 +6,6 @@
 use chariot_base::Extent;
 use chariot_proto::message::{SetAnswer, SetItem, SetRequest, SetResponse};
 use chariot_proto::{ExistenceOpt, FrameHeader, KeyHash, Status, check_key};
-use chariot_shm::copy;
 
 use crate::call::{Call, CommitOptions, Reply};
 use crate::limits::COPY_SLICE_BYTES;
@@ -92,15 +91,15 @@ async fn one(
 
 /// Computes the checksum of received bytes in slices, so that the shard serves others in between.
 async fn checksum(peer: &Peer, extent: Extent) -> u32 {
-    let mut state = copy::Crc32c::new();
+    let mut crc = 0;
     let mut at = 0;
     while at < extent.len {
         let len = (extent.len - at).min(COPY_SLICE_BYTES as u64);
-        peer.tenant.arena.update_crc(Extent::new(extent.offset + at, len), &mut state);
+        crc = peer.tenant.arena.crc_append(crc, Extent::new(extent.offset + at, len));
         at += len;
         if at < extent.len {
             peer.context.yield_now().await;
         }
     }
-    state.finish()
+    crc
 }
