@@ -9,18 +9,15 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # Runs as root: directly, or through sudo.
 as_root() {
-  if [ "$(id -u)" -eq 0 ]; then
-    "$@"
-  elif command -v sudo >/dev/null 2>&1; then
-    sudo "$@"
-  else
-    fail "not root, and no sudo: run as root: $*"
-  fi
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 updated=no
 apt_install() {
   command -v apt-get >/dev/null 2>&1 || fail "no apt-get on this machine: please install $*"
+  if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
+    fail "not root, and no sudo: run this as root: apt-get install $*"
+  fi
   say "installing $* (apt-get)"
   if [ "$updated" = no ]; then
     as_root apt-get update -q >/dev/null || say "apt-get update failed; trying with what is known"
@@ -57,5 +54,11 @@ else
     *) fail "this needs Rust $channel, found '${found:-none}': install rustup, it does the rest" ;;
   esac
 fi
-cargo fmt --version >/dev/null 2>&1 || fail "rustfmt is missing: rustup component add rustfmt"
-cargo clippy --version >/dev/null 2>&1 || fail "clippy is missing: rustup component add clippy"
+for component in rustfmt clippy; do
+  case "$component" in rustfmt) tool=fmt ;; *) tool=clippy ;; esac
+  if ! cargo "$tool" --version >/dev/null 2>&1; then
+    command -v rustup >/dev/null 2>&1 || fail "$component is missing: install it for Rust $channel"
+    say "installing $component (rustup)"
+    rustup component add --toolchain "$channel" "$component"
+  fi
+done

@@ -14,4 +14,4 @@ mod ports;
 pub mod units;
 
 pub use ids::{Extent, GranuleIndex, RecordId, SessionId, ShardId, TenantId};
-pub use ports::{Clock, Deadline, ManualClock, Random, SplitMix64};
+pub use ports::{Clock, Deadline, ManualClock, Random, SplitMix64, SystemClock};

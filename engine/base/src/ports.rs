@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tells the time. Implementations never go back on the two monotonic clocks.
 ///
@@ -81,6 +82,27 @@ impl fmt::Debug for Deadline {
         } else {
             write!(f, "{} ns", self.0)
         }
+    }
+}
+
+/// The kernel's clocks, the same as clients on this host read. Lives on: any thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ns(&self) -> u64 {
+        chariot_shm::clock::monotonic_ns()
+    }
+
+    fn coarse_ms(&self) -> u64 {
+        chariot_shm::clock::coarse_ms()
+    }
+
+    fn unix_ms(&self) -> u64 {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -171,6 +193,14 @@ mod tests {
         let mut random = SplitMix64::new(0);
         assert_eq!(random.next_u64(), 0xE220_A839_7B1D_CDAF);
         assert!((0..1000).all(|_| random.below(7) < 7));
+    }
+
+    #[test]
+    fn system_clock_does_not_go_back() {
+        let (first, second) = (SystemClock.now_ns(), SystemClock.now_ns());
+        assert!(0 < first && first <= second);
+        assert!(SystemClock.coarse_ms() <= SystemClock.now_ns() / 1_000_000);
+        assert!(SystemClock.unix_ms() > 1_600_000_000_000);
     }
 
     #[test]

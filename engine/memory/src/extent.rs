@@ -398,7 +398,10 @@ impl ExtentAllocator {
     /// Lists held granules with the bytes that live in them. O(granules).
     pub fn granules(&self) -> impl Iterator<Item = (GranuleIndex, u64)> + '_ {
         self.space.held.iter().map(|&index| {
-            let live = self.space.granule(index).map_or(0, |granule| granule.live_units);
+            let live = self
+                .space
+                .granule(index)
+                .map_or(0, |granule| granule.live_units);
             (GranuleIndex(index), bytes_of(live))
         })
     }

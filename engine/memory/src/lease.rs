@@ -229,7 +229,67 @@ impl LeaseBook {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Against the plainest model: a map from offset to who holds the slot. Each slot leaves
+        /// the book exactly once, whatever two sessions say.
+        #[test]
+        fn every_slot_leaves_exactly_once(
+            steps in prop::collection::vec((0..5_u8, 1..3_u64, 0..40_u64, 0..9000_u64), 1..200)
+        ) {
+            let mut book = LeaseBook::new();
+            let mut model: BTreeMap<u64, (SessionId, u64)> = BTreeMap::new();
+            let mut fresh = 1 << 30;
+            for (what, session, slot, len) in steps {
+                let session = SessionId(session);
+                let offset = model.keys().nth(usize::try_from(slot).expect("few")).copied();
+                let offset = offset.unwrap_or(slot * 64);
+                let owned = model.get(&offset).filter(|&&(owner, _)| owner == session).copied();
+                match what {
+                    0 => {
+                        let count = u32::try_from(slot).expect("few") + 1;
+                        let run = SlotRun { offset: fresh, slot_len: 4096, count };
+                        book.grant(session, run).expect("fewer runs than the limit");
+                        for index in 0..u64::from(count) {
+                            model.insert(fresh + index * 4096, (session, 4096));
+                        }
+                        fresh += run.bytes();
+                    },
+                    1 | 2 => {
+                        let taken = book.take(session, offset, len);
+                        let fits = owned.filter(|&(_, slot_len)| len > 0 && len <= slot_len);
+                        prop_assert_eq!(taken.is_ok(), fits.is_some());
+                        if taken.is_ok() {
+                            model.remove(&offset);
+                        }
+                    },
+                    3 => {
+                        let given = book.give_back(session, offset);
+                        prop_assert_eq!(given.ok().map(|e| e.len), owned.map(|(_, len)| len));
+                        if owned.is_some() {
+                            model.remove(&offset);
+                        }
+                    },
+                    _ if len > 8000 => {
+                        let dropped = book.drop_session(session);
+                        let held = model.iter().filter(|(_, held)| held.0 == session);
+                        let held: Vec<u64> = held.map(|(&offset, _)| offset).collect();
+                        prop_assert!(dropped.iter().map(|e| e.offset).eq(held.iter().copied()));
+                        model.retain(|_, held| held.0 != session);
+                    },
+                    _ => {},
+                }
+                book.check_invariants();
+                let bytes = model.values().map(|&(_, len)| len).sum::<u64>();
+                prop_assert_eq!(book.total_idle_bytes(), bytes);
+            }
+        }
+    }
 
     const A: SessionId = SessionId(1);
     const B: SessionId = SessionId(2);

@@ -87,7 +87,7 @@ impl KernelCapabilities {
         let release = kernel_release();
         let kernel = check_kernel(&release)?;
         let memlock_bytes = check_memlock(memlock_limit())?;
-        let (ring, ring_mode) = build_ring().map_err(|error| {
+        let (ring, ring_mode) = build_ring(RingMode::Deferred).map_err(|error| {
             explain_setup(&error, io_uring_disabled().as_deref(), memlock_bytes)
         })?;
         let mut probe = Probe::new();

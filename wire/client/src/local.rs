@@ -12,6 +12,8 @@ mod arena;
 mod birth;
 mod buffers;
 mod engine;
+#[cfg(test)]
+mod fake;
 mod jobs;
 mod lease_cache;
 mod lookup;
@@ -20,6 +22,9 @@ mod port;
 mod staging;
 mod windows;
 mod write_job;
+
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;

@@ -6,6 +6,8 @@
 
 mod connection;
 mod operations;
+#[cfg(test)]
+mod tests;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;

@@ -26,10 +26,6 @@ impl ForkGuard {
     /// # Errors
     ///
     /// The kernel's: no memory, or a kernel without `MADV_WIPEONFORK` (before 4.14).
-    ///
-    /// # Panics
-    ///
-    /// Never: the kernel maps nothing at address zero.
     pub fn here() -> io::Result<Self> {
         let len = sys::page_size();
         let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -39,7 +35,9 @@ impl ForkGuard {
         if page == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let page = NonNull::new(page.cast()).expect("the kernel maps nothing at address zero");
+        let Some(page) = NonNull::new(page.cast()) else {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        };
         let guard = Self { page, len };
         // SAFETY: the range is the page just mapped; its content is zero and stays.
         sys::check(unsafe { libc::madvise(page.as_ptr().cast(), len, libc::MADV_WIPEONFORK) })?;

@@ -27,7 +27,8 @@ mod fork;
 mod life;
 mod map;
 mod mapped;
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod model;
 mod notes;
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl DataRing {
                 opcode::Read::new(types::Fd(fd.raw()), part.as_ptr().as_ptr(), io_len(&part))
                     .offset(offset + received as u64)
                     .build();
-            let (result, _) = Op::new(self, entry, Keep::Span(fd.clone(), part)).await;
+            let (result, _) = Op::new(&self.data, entry, Keep::Span(fd.clone(), part)).await;
             match count_of("read", result)? {
                 Some(0) => return Err(RingError::EndOfStream { received, wanted }),
                 Some(count) => received += count,
@@ -45,7 +45,7 @@ impl DataRing {
                 opcode::Write::new(types::Fd(fd.raw()), part.as_ptr().as_ptr(), io_len(&part))
                     .offset(offset + written as u64)
                     .build();
-            let (result, _) = Op::new(self, entry, Keep::Span(fd.clone(), part)).await;
+            let (result, _) = Op::new(&self.data, entry, Keep::Span(fd.clone(), part)).await;
             written += count_of("write", result)?.unwrap_or(0);
         }
         Ok(())

@@ -51,18 +51,17 @@ impl RingMode {
     }
 }
 
-/// Builds a ring on the best rung that the kernel takes.
+/// Builds a ring on the best rung from `best` downwards that the kernel takes.
 ///
 /// # Errors
 /// The kernel's refusal of the lowest rung, or any that is not about flags (`EINVAL`).
-pub(crate) fn build_ring() -> io::Result<(IoUring, RingMode)> {
-    build_ring_of(RING_SUBMISSIONS, RING_COMPLETIONS)
-}
-
-pub(crate) fn build_ring_of(submissions: u32, completions: u32) -> io::Result<(IoUring, RingMode)> {
+pub(crate) fn build_ring(best: RingMode) -> io::Result<(IoUring, RingMode)> {
     let mut refusal = io::Error::from_raw_os_error(libc::EINVAL);
-    for mode in RingMode::LADDER {
-        match mode.build(submissions, completions) {
+    let rungs = RingMode::LADDER
+        .into_iter()
+        .skip_while(|mode| *mode != best);
+    for mode in rungs {
+        match mode.build(RING_SUBMISSIONS, RING_COMPLETIONS) {
             Ok(ring) => return Ok((ring, mode)),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refusal = error,
             Err(error) => return Err(error),

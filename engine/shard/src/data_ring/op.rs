@@ -6,13 +6,14 @@ use std::task::{Context, Poll};
 
 use io_uring::squeue;
 
+use super::RingError;
+use super::ring::Ring;
 use super::slots::{Keep, SlotId};
-use super::{DataRing, RingError};
 
 /// One operation on its way: awaiting it gives the kernel's result and what it kept; dropping it cancels
 /// the operation and leaves what it keeps to the ring until the kernel is done with it.
 pub(super) struct Op {
-    ring: DataRing,
+    ring: Ring,
     state: State,
 }
 
@@ -27,7 +28,7 @@ pub(super) type OpOutput = (Result<i32, RingError>, Keep);
 
 impl Op {
     /// The entry's pointers lead into memory that `keep` owns.
-    pub(super) fn new(ring: &DataRing, entry: squeue::Entry, keep: Keep) -> Self {
+    pub(super) fn new(ring: &Ring, entry: squeue::Entry, keep: Keep) -> Self {
         let state = match ring.start(entry, keep) {
             Ok(slot) => State::Started(slot),
             Err(refused) => State::Refused(Some(refused)),
@@ -46,7 +47,7 @@ impl Future for Op {
         match &mut self.state {
             State::Started(slot) => {
                 let slot = *slot;
-                let polled = self.ring.inner.borrow_mut().slots.poll(slot, cx.waker());
+                let polled = self.ring.poll(slot, cx.waker());
                 let Some((result, keep)) = polled else {
                     return Poll::Pending;
                 };

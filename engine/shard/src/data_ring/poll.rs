@@ -7,6 +7,7 @@
 
 use io_uring::{opcode, types};
 
+use super::ring::Ring;
 use super::slots::{Keep, SlotId};
 use super::{DataRing, IoFd, RingError};
 
@@ -26,7 +27,7 @@ pub struct ReadyEvent {
 #[derive(Debug)]
 #[must_use = "dropping it ends the poll"]
 pub struct PollHandle {
-    ring: DataRing,
+    ring: Ring,
     slot: SlotId,
 }
 
@@ -40,11 +41,12 @@ impl DataRing {
             .multi(true)
             .build();
         let slot = self
+            .polls
             .start(entry, Keep::Fd(fd.clone()))
             .map_err(|refused| refused.0)?;
-        self.inner.borrow_mut().slots.set_multishot(slot, key);
+        self.polls.set_multishot(slot, key);
         Ok(PollHandle {
-            ring: self.clone(),
+            ring: self.polls.clone(),
             slot,
         })
     }

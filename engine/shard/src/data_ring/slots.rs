@@ -93,6 +93,8 @@ struct Multishot {
     key: u64,
     /// An event of this poll is in the ready list already.
     listed: bool,
+    /// The kernel has ended it; it is submitted again when its event is taken.
+    ended: bool,
     entry: squeue::Entry,
 }
 
@@ -120,10 +122,19 @@ pub(super) enum Completed {
     Released(Keep),
     /// A multishot poll fired.
     Ready(ReadyEvent),
-    /// A multishot poll fired or not, and the kernel has ended it: submit it again.
-    Rearm(Option<ReadyEvent>),
     /// A multishot poll fired that is listed already.
     Nothing,
+}
+
+/// What has become of a poll whose event is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TakenReady {
+    /// Its handle was dropped meanwhile: the event is nobody's.
+    Gone,
+    /// It goes on, or has failed for good.
+    Going,
+    /// The kernel has ended it: submit it again.
+    Rearm,
 }
 
 /// The operations of one ring.
@@ -185,6 +196,7 @@ impl Slots {
         slot.multishot = Some(Multishot {
             key,
             listed: false,
+            ended: false,
             entry: entry.clone(),
         });
     }
@@ -231,10 +243,13 @@ impl Slots {
                         slot.phase = Phase::Done { result };
                         return event.map_or(Completed::Nothing, Completed::Ready);
                     }
+                    // The kernel has ended it (its completion queue was full, for one). It goes on
+                    // when its event is taken: not before, else one that ends at once would spin.
+                    multishot.ended = true;
                     slot.phase = Phase::Waiting {
                         entry: multishot.entry.clone(),
                     };
-                    Completed::Rearm(event)
+                    event.map_or(Completed::Nothing, Completed::Ready)
                 },
             },
             Phase::Free { .. } | Phase::Waiting { .. } | Phase::Done { .. } => {
@@ -282,20 +297,24 @@ impl Slots {
         self.free(id)
     }
 
-    /// A ready event leaves the list; `false` when its poll has gone meanwhile.
-    pub(super) fn take_ready(&mut self, id: SlotId) -> bool {
+    /// A ready event leaves the list.
+    pub(super) fn take_ready(&mut self, id: SlotId) -> TakenReady {
         let slot = self
             .slots
             .get_mut(id.index())
             .filter(|slot| slot.generation == id.generation);
-        let Some(slot) = slot else { return false };
-        let orphaned = matches!(slot.phase, Phase::Orphaned | Phase::Free { .. });
-        match &mut slot.multishot {
-            Some(multishot) => {
-                multishot.listed = false;
-                !orphaned
-            },
-            None => false,
+        let Some(slot) = slot else {
+            return TakenReady::Gone;
+        };
+        let Some(multishot) = &mut slot.multishot else {
+            return TakenReady::Gone;
+        };
+        multishot.listed = false;
+        let ended = std::mem::take(&mut multishot.ended);
+        match slot.phase {
+            Phase::Waiting { .. } if ended => TakenReady::Rearm,
+            Phase::Waiting { .. } | Phase::InKernel | Phase::Done { .. } => TakenReady::Going,
+            Phase::Orphaned | Phase::Free { .. } => TakenReady::Gone,
         }
     }
 

@@ -35,7 +35,7 @@ impl DataRing {
             let len = (wanted - received).min(IO_MAX_BYTES);
             let part = span.slice(received, len);
             let entry = recv_entry(fd, part.as_ptr().as_ptr(), len, libc::MSG_WAITALL);
-            let (result, _) = Op::new(self, entry, Keep::Span(fd.clone(), part)).await;
+            let (result, _) = Op::new(&self.data, entry, Keep::Span(fd.clone(), part)).await;
             match count_of("recv", result)? {
                 Some(0) => return Err(RingError::EndOfStream { received, wanted }),
                 Some(count) => received += count,
@@ -53,7 +53,8 @@ impl DataRing {
         let len = span.len().min(IO_MAX_BYTES);
         loop {
             let entry = recv_entry(fd, span.as_ptr().as_ptr(), len, 0);
-            let (result, _) = Op::new(self, entry, Keep::Span(fd.clone(), span.clone())).await;
+            let (result, _) =
+                Op::new(&self.data, entry, Keep::Span(fd.clone(), span.clone())).await;
             if let Some(count) = count_of("recv", result)? {
                 return Ok(count);
             }
@@ -125,7 +126,7 @@ impl DataRing {
     ) -> (Result<Option<usize>, RingError>, Vec<u8>) {
         let rest = &mut buffer[from..];
         let entry = recv_entry(fd, rest.as_mut_ptr(), rest.len().min(IO_MAX_BYTES), flags);
-        let (result, keep) = Op::new(self, entry, Keep::Bytes(fd.clone(), buffer)).await;
+        let (result, keep) = Op::new(&self.data, entry, Keep::Bytes(fd.clone(), buffer)).await;
         (count_of("recv", result), keep.into_bytes())
     }
 
@@ -141,7 +142,7 @@ impl DataRing {
             let len = (span.len() - sent).min(IO_MAX_BYTES);
             let part = span.slice(sent, len);
             let entry = send_entry(fd, part.as_ptr().as_ptr(), len);
-            let (result, _) = Op::new(self, entry, Keep::Span(fd.clone(), part)).await;
+            let (result, _) = Op::new(&self.data, entry, Keep::Span(fd.clone(), part)).await;
             sent += count_of("send", result)?.unwrap_or(0);
         }
         Ok(())
@@ -160,7 +161,7 @@ impl DataRing {
         while sent < buffer.len() {
             let rest = &buffer[sent..];
             let entry = send_entry(fd, rest.as_ptr(), rest.len().min(IO_MAX_BYTES));
-            let (result, keep) = Op::new(self, entry, Keep::Bytes(fd.clone(), buffer)).await;
+            let (result, keep) = Op::new(&self.data, entry, Keep::Bytes(fd.clone(), buffer)).await;
             buffer = keep.into_bytes();
             match count_of("send", result) {
                 Ok(count) => sent += count.unwrap_or(0),
@@ -188,7 +189,7 @@ impl DataRing {
             let entry = opcode::SendMsg::new(types::Fd(fd.raw()), message)
                 .flags(libc::MSG_NOSIGNAL.cast_unsigned())
                 .build();
-            let (result, keep) = Op::new(self, entry, Keep::Gather(fd.clone(), gather)).await;
+            let (result, keep) = Op::new(&self.data, entry, Keep::Gather(fd.clone(), gather)).await;
             gather = keep.into_gather();
             gather.advance(count_of("sendmsg", result)?.unwrap_or(0));
         }
@@ -206,7 +207,7 @@ impl DataRing {
                 opcode::Accept::new(types::Fd(listener.raw()), nowhere, std::ptr::null_mut())
                     .flags(libc::SOCK_CLOEXEC)
                     .build();
-            let (result, _) = Op::new(self, entry, Keep::Accept(listener.clone())).await;
+            let (result, _) = Op::new(&self.data, entry, Keep::Accept(listener.clone())).await;
             match result? {
                 raw if raw >= 0 => {
                     // SAFETY: the kernel has just returned this descriptor to this operation alone.
@@ -236,7 +237,7 @@ impl DataRing {
         let target = Box::new(RawAddress::new(address));
         let entry =
             opcode::Connect::new(types::Fd(fd.raw()), target.as_ptr(), target.len()).build();
-        let (result, _) = Op::new(self, entry, Keep::Other(fd.clone(), target)).await;
+        let (result, _) = Op::new(&self.data, entry, Keep::Other(fd.clone(), target)).await;
         match result? {
             0 => Ok(fd),
             result => Err(RingError::Failed {

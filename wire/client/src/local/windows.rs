@@ -216,7 +216,7 @@ mod tests {
         let pages = Pages::new(256 * MIB);
         let mut windows = Windows::new(PAGE);
         let first = windows.open(&pages, 0, PAGE + 64, 1).unwrap();
-        windows.open(&pages, PAGE + 64, 64, 1).unwrap();
+        windows.open(&pages, PAGE + 64, PAGE, 1).unwrap();
         windows.leave(first, 1);
         windows.open(&pages, 64 * MIB, 64 * MIB, 1).unwrap();
         assert!(!pages.is_open(0), "the idle window closed");

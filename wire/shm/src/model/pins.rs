@@ -22,6 +22,10 @@ pub(super) struct ExtentBytes(Arc<UnsafeCell<u64>>);
 unsafe impl Send for ExtentBytes {}
 
 impl ExtentBytes {
+    #[expect(
+        clippy::arc_with_non_send_sync,
+        reason = "loom runs one thread at a time"
+    )]
     pub(super) fn new() -> Self {
         Self(Arc::new(UnsafeCell::new(1)))
     }

@@ -639,11 +639,13 @@ fn bench_round() {
                     client.try_submit(&words, &payload).unwrap();
                 }
                 client.publish();
+                assert!(client.must_ring_bell(), "nobody set the ring's polling");
                 while let Some(submission) = server.take().unwrap() {
                     server.copy_payload(&submission, &mut scratch);
                     server.post(&answer(submission.words.token));
                 }
                 server.flush();
+                server.wake_if_waiting();
                 while let Some(completion) = client.pop().unwrap() {
                     assert_eq!(completion.token, 1);
                 }
