@@ -10,11 +10,13 @@ use std::sync::Arc;
 use chariot_base::{GranuleIndex, SessionId, ShardId, TenantId};
 use chariot_memory::{ArenaMemory, PopulateDone};
 use chariot_proto::KeySecret;
-use chariot_shm::{Mapping, Memfd, ServerSession};
+use chariot_shm::index::{IndexMemory, IndexOptions};
+use chariot_shm::{Mapping, ServerSession};
 use tokio::sync::oneshot;
 
 use crate::call::{Call, Reply};
-use crate::seam::{SessionSummary, ShardStats};
+use crate::node::ShardReport;
+use crate::seam::SessionSummary;
 use crate::tickets::TicketId;
 
 /// One message to a shard.
@@ -99,8 +101,10 @@ pub(crate) struct TenantParts {
     pub(crate) tenant: TenantId,
     /// Its arena, mapped for the whole process.
     pub(crate) arena: Arc<ArenaMemory>,
-    /// This shard's index of it.
-    pub(crate) index: Memfd,
+    /// Memory of this shard's index of it.
+    pub(crate) index: IndexMemory,
+    /// The index's shape.
+    pub(crate) index_options: IndexOptions,
     /// Secret of its key hashes.
     pub(crate) secret: KeySecret,
 }
@@ -126,7 +130,7 @@ pub(crate) enum Order {
     /// Forget a session and release what it holds.
     CloseSession(SessionId, SessionEnd, oneshot::Sender<()>),
     /// Hand out counters.
-    Stats(oneshot::Sender<ShardStats>),
+    Stats(oneshot::Sender<ShardReport>),
     /// Add what this shard knows of each session.
     Sessions(oneshot::Sender<Vec<SessionSummary>>),
     /// Take no new connections and requests; answered when nothing is under way, or at the deadline with the

@@ -10,6 +10,8 @@ pub(crate) mod orders;
 mod start;
 mod stats;
 
+pub(crate) use stats::ShardReport;
+
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

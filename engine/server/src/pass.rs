@@ -31,7 +31,6 @@ const WAITER_RETRY_MS: u64 = 2;
 const VACATE_PER_PASS: usize = 256;
 
 /// The round of one shard.
-#[derive(Debug)]
 pub(crate) struct ShardPass {
     shard: Rc<RefCell<Shard>>,
     ring: DataRing,
@@ -40,9 +39,12 @@ pub(crate) struct ShardPass {
     payload: Vec<u8>,
     waiters_seen: Vec<(u64, u64)>,
     stop: bool,
-    handle_order: fn(&mut OrderContext<'_>, Order),
+    handle_order: OrderHandler,
     drain: Option<Drain>,
 }
+
+/// Carries out an order.
+pub(crate) type OrderHandler = Box<dyn FnMut(&mut OrderContext<'_>, Order)>;
 
 /// What an order may touch.
 pub(crate) struct OrderContext<'a> {
@@ -71,7 +73,7 @@ impl ShardPass {
         shard: Rc<RefCell<Shard>>,
         ring: DataRing,
         orders: ControlReceiver<ShardMessage>,
-        handle_order: fn(&mut OrderContext<'_>, Order),
+        handle_order: OrderHandler,
     ) -> Self {
         Self {
             shard,

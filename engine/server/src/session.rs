@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use chariot_base::{SessionId, TenantId};
-use chariot_shard::PollHandle;
+use chariot_shard::{IoFd, PollHandle};
 use chariot_shm::{
     CompletionWords, Mapping, PinScan, PinSet, RingError, ServerRing, ServerSession, Submission,
 };
@@ -33,7 +33,7 @@ pub(crate) struct LocalSession {
     memory: ServerSession,
     ring: Option<ServerRing>,
     /// The poll on its bell; dropped, the kernel forgets it.
-    poll: Option<(PollHandle, OwnedFd)>,
+    poll: Option<PollHandle>,
     /// Whether the shard polls its ring now.
     active: bool,
     /// Until when it is polled without a submission.
@@ -92,14 +92,20 @@ impl Sessions {
         id: SessionId,
         shard: u16,
         bell: OwnedFd,
-        poll: impl FnOnce(&OwnedFd, u64) -> PollHandle,
+        poll: impl FnOnce(&IoFd, u64) -> Result<PollHandle, chariot_shard::RingError>,
     ) -> bool {
         let Some(&place) = self.by_id.get(&id) else { return false };
         let session = self.places[place as usize].as_mut().expect("named by id");
         let Some(ring) = session.memory.ring(shard) else { return false };
-        let handle = poll(&bell, u64::from(place));
         session.ring = Some(ring);
-        session.poll = Some((handle, bell));
+        match poll(&IoFd::new(bell), u64::from(place)) {
+            Ok(handle) => session.poll = Some(handle),
+            Err(error) => {
+                tracing::warn!(%error, "a session's bell cannot be polled: its ring is refused");
+                session.ring = None;
+                return false;
+            },
+        }
         true
     }
 

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use chariot_base::TenantId;
 use chariot_base::limits::TENANTS_MAX;
-use chariot_memory::ArenaMemory;
+use chariot_memory::{ArenaMemory, ArenaOptions};
 use chariot_proto::KeySecret;
+use chariot_shm::index::{IndexMemory, IndexOptions};
 use chariot_shm::{Memfd, MemfdOptions};
 
 use crate::message::TenantParts;
@@ -37,16 +38,16 @@ pub(crate) struct Tenant {
 }
 
 /// What one tenant's memory looks like on this node.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct TenantShape {
-    /// Physical bytes of the node's arena; the tenant's file is virtually twice as long.
-    pub(crate) memory_bytes: u64,
+    /// Granules of the tenant's arena, virtual.
+    pub(crate) virtual_granules: u32,
     /// Back it with hugetlb pages.
     pub(crate) hugepages: bool,
     /// Shards of the node.
     pub(crate) shard_count: u16,
-    /// Bytes of one index file at its maximum.
-    pub(crate) index_len: u64,
+    /// Shape of one index; shard and tenant are filled in.
+    pub(crate) index_options: IndexOptions,
 }
 
 /// All tenants.
@@ -65,6 +66,9 @@ pub(crate) enum TenantError {
     /// The kernel refused memory files or mappings.
     #[error("memory of the tenant could not be made: {0}; raise RLIMIT_NOFILE or the container's memory")]
     Kernel(#[from] io::Error),
+    /// The kernel refused an index.
+    #[error("an index of the tenant could not be made: {0}; raise RLIMIT_NOFILE or the container's memory")]
+    Index(#[from] chariot_shm::index::IndexMemoryError),
 }
 
 impl Tenants {
@@ -85,14 +89,21 @@ impl Tenants {
             return Err(TenantError::TooMany);
         }
         let id = TenantId(u16::try_from(self.by_name.len()).expect("bounded by TENANTS_MAX"));
-        let arena = Arc::new(ArenaMemory::create(id, self.shape.memory_bytes, self.shape.hugepages)?);
+        let options = ArenaOptions {
+            virtual_granules: self.shape.virtual_granules,
+            hugetlb: self.shape.hugepages,
+        };
+        let arena = Arc::new(ArenaMemory::create("chariot-arena", options)?);
         let secret = KeySecret(super::random::bytes()?);
         let mut indexes = Vec::new();
         let mut parts = Vec::new();
-        for _ in 0..self.shape.shard_count {
-            let index = Memfd::create("chariot-index", self.shape.index_len, MemfdOptions::default())?;
-            indexes.push(index.read_only()?);
-            parts.push(TenantParts { tenant: id, arena: Arc::clone(&arena), index, secret });
+        let index_len = self.shape.index_options.memory_size_bytes();
+        for shard in 0..self.shape.shard_count {
+            let index_options = IndexOptions { shard, tenant: id.0, ..self.shape.index_options.clone() };
+            let file = Memfd::create("chariot-index", index_len, MemfdOptions::default())?;
+            indexes.push(file.read_only()?);
+            let index = IndexMemory::shared(&file)?;
+            parts.push(TenantParts { tenant: id, arena: Arc::clone(&arena), index, index_options, secret });
         }
         let tenant = Arc::new(Tenant {
             id,
@@ -100,7 +111,7 @@ impl Tenants {
             secret,
             arena,
             indexes,
-            index_len: self.shape.index_len,
+            index_len,
         });
         self.by_name.insert(name.to_owned(), Arc::clone(&tenant));
         Ok((tenant, parts))

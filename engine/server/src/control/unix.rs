@@ -9,15 +9,14 @@
 //! Neighbours: `handshake.rs` (rules), `tenants.rs`, `registry.rs`; the shards' side is `session.rs`.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chariot_base::SessionId;
-use chariot_base::limits::GRANULE_BYTES;
 use chariot_proto::message::{Bye, Hello, Message, OpenRing, Proof, Refused, RingOpened, Welcome};
 use chariot_proto::{
-    FrameHeader, FrameLimits, Opcode, SplitFrame, Status, decode, encode_frame, limits as wire, split_frame,
+    FrameHeader, FrameLimits, Opcode, SplitFrame, Status, decode, encode_frame, split_frame,
 };
 use chariot_shm::fds::{PeerCredentials, peer_credentials, peer_pidfd, send_with_fds};
 use chariot_shm::{Mapping, Memfd, MemfdOptions, ServerSession, SessionDescriptors, SessionGeometry};
@@ -270,10 +269,10 @@ async fn welcome(
         session_rw_len: geometry.rw_size() as u64,
         session_ro_len: geometry.ro_size() as u64,
         index_len: tenant.index_len,
-        arena_len: tenant.arena.virtual_bytes(),
+        arena_len: tenant.arena.len(),
         index_count: shared.shard_count(),
         flags: Welcome::SHARED_MEMORY | if trusted { Welcome::TRUSTED } else { 0 },
-        ..shared.welcome(&tenant, id)
+        ..shared.welcome(tenant.id, tenant.secret, id)
     };
     let message = Welcome { descriptor_count: message.descriptors_expected(), ..message };
     let header = FrameHeader::answer(request, Status::Ok).with_opcode(Opcode::Welcome);
@@ -281,7 +280,7 @@ async fn welcome(
     let arena = if trusted {
         tenant.arena.fd()
     } else {
-        arena_ro = tenant.arena.read_only()?;
+        arena_ro = tenant.arena.read_only_fd()?;
         arena_ro.as_fd()
     };
     let life = shared.life_descriptor()?;
@@ -356,7 +355,7 @@ async fn open_ring(
         let text = format!("shard {} of {}", request.shard, shared.shard_count());
         return frames.refuse(&received.header, &Refused::new(Status::InvalidArgument, text)).await;
     }
-    let bell = eventfd()?;
+    let bell = chariot_shard::session_bell()?;
     let polled = bell.try_clone()?;
     let opened = shared
         .order_one(request.shard, |done| Order::OpenRing(open.id, polled, done))

@@ -4,7 +4,7 @@
 
 use chariot_base::SessionId;
 use chariot_shard::{IoFd, ShardContext};
-use chariot_shm::index::{IndexMemory, IndexWriter};
+use chariot_shm::index::IndexWriter;
 use chariot_store::{Policy, Store, StoreOptions};
 
 use crate::limits::{DEAD_LEASE_GRACE_MS, RING_ACTIVE_NS};
@@ -55,8 +55,8 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
         shard.tenants.resize_with(index + 1, || None);
     }
     assert!(shard.tenants[index].is_none(), "a tenant is opened once");
-    let memory = IndexMemory::shared(&parts.index).expect("the control thread has mapped one like it");
-    let writer = IndexWriter::new(memory, &parts.index_options).expect("sized by the same options");
+    let writer =
+        IndexWriter::new(parts.index, &parts.index_options).expect("sized by the same options");
     let policy = match shard.shared.options.eviction {
         EvictionPolicy::Lru => Policy::Lru,
         EvictionPolicy::S3Fifo => Policy::S3Fifo,
@@ -73,7 +73,7 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
 fn open_ring(context: &mut OrderContext<'_>, session: SessionId, bell: std::os::fd::OwnedFd) -> bool {
     let number = context.shard.id.0;
     let ring = context.ring;
-    let poll = |bell: IoFd, key| ring.poll_multishot(&bell, key);
+    let poll = |bell: &IoFd, key| ring.poll_multishot(bell, key);
     let opened = context.shard.sessions.open_ring(session, number, bell, poll);
     if opened && let Some(place) = context.shard.sessions.find(session) {
         // A client may have submitted before its bell was polled.

@@ -74,7 +74,7 @@ impl Node {
         let (life, life_page) = LifeThread::start(boot_id, 1).map_err(kernel("life page"))?;
         let (wanted, wishes) = mpsc::unbounded_channel();
         let (seats, senders, watchdog, readies) = seats(&options)?;
-        let shape = shape(&options);
+        let shape = shape(&options, boot_id);
         let shared = Arc::new(Shared {
             registry: Registry::new(options.sessions_max),
             boot_id,
@@ -102,7 +102,7 @@ impl Node {
     }
 }
 
-fn shape(options: &NodeOptions) -> TenantShape {
+fn shape(options: &NodeOptions, boot_id: u64) -> TenantShape {
     let shard_count = u16::try_from(options.shards.len()).expect("at most 64 shards");
     let policy = match options.eviction {
         EvictionPolicy::Lru => Policy::Lru,
@@ -114,7 +114,7 @@ fn shape(options: &NodeOptions) -> TenantShape {
         virtual_granules: ledger.virtual_granules(),
         hugepages: options.hugepages,
         shard_count,
-        index_options: IndexOptions { max_records: entries, ..IndexOptions::default() },
+        index_options: IndexOptions { boot_id, ..IndexOptions::new(entries) },
     }
 }
 
@@ -135,7 +135,7 @@ fn seats(options: &NodeOptions) -> Result<Seats, StartError> {
             spin: match options.spin {
                 SpinBudget::Auto => SpinSetting::Auto,
                 SpinBudget::Fixed(spin) => {
-                    SpinSetting::Fixed(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX))
+                    SpinSetting::Fixed { spin_us: u32::try_from(spin.as_micros()).unwrap_or(u32::MAX) }
                 },
             },
             ..ShardSpec::new(ShardId(u16::try_from(number).expect("at most 64 shards")))

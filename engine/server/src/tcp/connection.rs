@@ -111,7 +111,8 @@ async fn introduce(
     if shared.is_draining() {
         return newcomer.refuse(&second, &Refused::new(Status::ShuttingDown, "the node is draining")).await;
     }
-    let tenant = match shared.tenant_for_shard(&admitted.tenant, context).await {
+    let tickets = shard.borrow().tickets.clone();
+    let tenant = match shared.tenant_for_shard(&admitted.tenant, context, &tickets).await {
         Ok(tenant) => tenant,
         Err(text) => return newcomer.refuse(&second, &Refused::new(Status::Busy, text)).await,
     };
