@@ -5,7 +5,8 @@
 //! or reads bytes that a client may change meanwhile, and validates what it has read.
 //!
 //! The file is sparse at its virtual size from the start, so growth needs no message; physical
-//! memory is bounded by the ledger's credits. Neighbours: `granule` decides, `populate` makes pages.
+//! memory is bounded by the ledger's credits. Neighbours: `granule` decides, `populate` makes
+//! pages.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -99,7 +100,8 @@ impl ArenaMemory {
         self.memfd.read_only()
     }
 
-    /// Returns where an extent lies in this process; valid for `extent.len` bytes while `self` lives.
+    /// Returns where an extent lies in this process; valid for `extent.len` bytes while `self`
+    /// lives.
     ///
     /// # Panics
     /// When the extent exceeds the arena.

@@ -77,7 +77,7 @@ fn main() {
         print!(" {name:>20}");
     }
     println!();
-    for size in [4 << 10, 72 << 10, 256 << 10] {
+    for size in [4 << 10, 16 << 10, 72 << 10, 256 << 10, 1 << 20, 8 << 20] {
         let mut best = [0.0_f64; VARIANTS.len()];
         for _ in 0..ROUNDS {
             for (index, (_, variant)) in VARIANTS.iter().enumerate() {

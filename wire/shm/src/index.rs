@@ -34,6 +34,10 @@ mod table;
 mod reader;
 mod writer;
 mod grow;
+mod check;
+#[cfg(test)]
+#[cfg(loom)]
+mod model;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;

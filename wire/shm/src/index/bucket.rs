@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::{SLOTS, halves, high32, low16, low32};
 use super::memory::Line;
-use super::steps::{Step, fence, kept};
+use super::steps::{Step, kept};
 
 /// One slot's contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,14 +119,14 @@ impl Bucket<'_> {
         self.0.store(0, halves(sequence, overflow), Release);
     }
 
-    /// Makes the sequence odd: entries are about to move inside the chain that starts here.
+    /// Makes the sequence odd: entries are about to move inside the chain that starts here. Needs
+    /// no fence: each store into a slot is a release.
     pub(crate) fn begin_rewrite(self) {
         let head = self.0.load(0, Relaxed);
         debug_assert!(head.is_multiple_of(2));
         if kept(Step::SequenceOdd) {
             self.0.store(0, step_sequence(head), Relaxed);
         }
-        fence(Step::ChainWriteFence, Release);
     }
 
     /// Makes the sequence even again.

@@ -162,10 +162,11 @@ impl IndexReader {
         let Some(record) = self.table.record(candidate.record.get()) else {
             return false;
         };
+        // The expiry first: after the generation it could be that of a later entry in this record.
+        let expiry_ms = record.expiry_ms();
         if record.generation() != candidate.generation && kept(Step::PinRecheck) {
             return false;
         }
-        let expiry_ms = record.expiry_ms();
         if expiry_ms != 0 && expiry_ms <= now_ms && kept(Step::ExpiryRecheck) {
             return false;
         }

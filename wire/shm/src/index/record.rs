@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::layout::{RecordState, halves, high32, low16, low32};
 use super::memory::Line;
-use super::steps::{Step, fence, kept, spin};
+use super::steps::{Step, fence, kept, order, spin};
 
 /// Times a reader looks again at a record that is being written before it asks the daemon instead.
 const READ_TRIES: u32 = if cfg!(loom) { 2 } else { 128 };
@@ -149,7 +149,7 @@ impl Record<'_> {
     #[inline]
     pub(crate) fn read_if(self, hi: u64, lo: u64) -> RecordRead {
         for _ in 0..READ_TRIES {
-            let generation = self.0.load(0, Acquire);
+            let generation = self.0.load(0, order(Step::RecordSee, Acquire));
             if self.0.load(1, Relaxed) != hi || self.0.load(2, Relaxed) != lo {
                 return RecordRead::Other;
             }
@@ -171,10 +171,12 @@ impl Record<'_> {
         self.0.load(0, Acquire)
     }
 
-    /// The expiry as it is at this moment; it may change without the generation.
+    /// The expiry as it is at this moment; it may change without the generation. It belongs to the
+    /// generation that is loaded after it: seen with acquire, for the writer fences before the
+    /// words.
     #[inline]
     pub(crate) fn expiry_ms(self) -> u64 {
-        self.0.load(5, Relaxed) & MASK_48
+        self.0.load(5, order(Step::ExpirySee, Acquire)) & MASK_48
     }
 
     /// The writer's own view.
@@ -201,7 +203,8 @@ impl Record<'_> {
             self.0.store(3 + at, word, Relaxed);
         }
         if kept(Step::GenerationRises) {
-            self.0.store(0, generation + 2, Release);
+            self.0
+                .store(0, generation + 2, order(Step::RecordPublish, Release));
         } else {
             self.0.store(0, generation, Release);
         }

@@ -14,6 +14,10 @@ use std::sync::atomic::Ordering;
     expect(dead_code, reason = "only the models tell the steps apart")
 )]
 pub(crate) enum Step {
+    /// Writer: the new generation is published with release.
+    RecordPublish,
+    /// Reader: the generation is seen with acquire, before the words.
+    RecordSee,
     /// Reader: fence between a record's words and the second look at its generation.
     RecordReadFence,
     /// Reader: second look at the generation.
@@ -32,8 +36,10 @@ pub(crate) enum Step {
     TableRecheck,
     /// Writer: sequence odd while a chain is rewritten.
     SequenceOdd,
-    /// Writer: fence between the odd sequence and the slots.
-    ChainWriteFence,
+    /// Writer: the table word is published with release.
+    TablePublish,
+    /// Reader: the table word is seen with acquire.
+    TableSee,
     /// Writer: the new bucket is published before the old one is emptied.
     SplitOrder,
     /// Reader: fence between storing the pin and the re-check.
@@ -42,12 +48,22 @@ pub(crate) enum Step {
     ScanFence,
     /// Reader: re-check of the generation after the pin.
     PinRecheck,
+    /// Reader: the pin is cleared with release.
+    PinRelease,
+    /// Writer: pins are seen with acquire.
+    PinSee,
+    /// Reader: the expiry is seen with acquire, before the generation.
+    ExpirySee,
     /// Reader: re-check of the expiry.
     ExpiryRecheck,
     /// Reader: re-check of the owner's lease generation.
     LeaseRecheck,
     /// Writer: an owner's generation is raised before its time is extended.
     LeaseOrder,
+    /// Writer: an owner's time is published with release.
+    LeasePublish,
+    /// Reader: an owner's time is seen with acquire.
+    LeaseSee,
 }
 
 #[cfg(not(loom))]
@@ -62,6 +78,13 @@ pub(crate) fn kept(_step: Step) -> bool {
 #[expect(clippy::inline_always, reason = "a fence in disguise")]
 pub(crate) fn fence(_step: Step, order: Ordering) {
     std::sync::atomic::fence(order);
+}
+
+#[cfg(not(loom))]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a constant in disguise")]
+pub(crate) fn order(_step: Step, order: Ordering) -> Ordering {
+    order
 }
 
 #[cfg(not(loom))]
@@ -87,6 +110,11 @@ pub(crate) fn fence(step: Step, order: Ordering) {
     if kept(step) {
         loom::sync::atomic::fence(order);
     }
+}
+
+#[cfg(loom)]
+pub(crate) fn order(step: Step, order: Ordering) -> Ordering {
+    if kept(step) { order } else { Ordering::Relaxed }
 }
 
 #[cfg(loom)]

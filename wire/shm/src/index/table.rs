@@ -6,7 +6,7 @@ use super::bucket::Bucket;
 use super::layout::{Geometry, TABLE, halves, high32, low32, owner_place};
 use super::memory::Lines;
 use super::record::Record;
-use super::steps::{Step, kept};
+use super::steps::{Step, kept, order};
 
 /// Lines and where everything lies in them.
 #[derive(Debug, Clone)]
@@ -37,7 +37,8 @@ impl TableWord {
 impl Table {
     #[inline]
     pub(crate) fn word(&self) -> TableWord {
-        TableWord(self.lines.line(TABLE.0).load(TABLE.1, Acquire))
+        let line = self.lines.line(TABLE.0);
+        TableWord(line.load(TABLE.1, order(Step::TableSee, Acquire)))
     }
 
     /// The table word again, after a fence.
@@ -49,7 +50,8 @@ impl Table {
     pub(crate) fn set_word(&self, word: TableWord) {
         assert!(word.buckets() >= 1);
         assert!(word.buckets() <= self.geometry.buckets);
-        self.lines.line(TABLE.0).store(TABLE.1, word.0, Release);
+        let line = self.lines.line(TABLE.0);
+        line.store(TABLE.1, word.0, order(Step::TablePublish, Release));
     }
 
     #[inline]
@@ -103,8 +105,8 @@ impl Table {
             return false;
         };
         let line = self.lines.line(line);
-        let until_ms = line.load(word, Acquire);
-        let current = line.load(word + 1, Acquire);
+        let until_ms = line.load(word, order(Step::LeaseSee, Acquire));
+        let current = line.load(word + 1, Relaxed);
         now_ms < until_ms && (current == u64::from(generation) || !kept(Step::LeaseRecheck))
     }
 
@@ -119,7 +121,7 @@ impl Table {
             line.load(word + 1, Relaxed) <= u64::from(generation),
             "generations only rise"
         );
-        line.store(word + 1, u64::from(generation), Release);
-        line.store(word, until_ms, Release);
+        line.store(word + 1, u64::from(generation), Relaxed);
+        line.store(word, until_ms, order(Step::LeasePublish, Release));
     }
 }

@@ -278,6 +278,17 @@ impl IndexWriter {
         self.free_record = id.get();
     }
 
+    /// Length of the chain of free records.
+    pub(super) fn free_records(&self) -> u32 {
+        let mut count = 0;
+        let mut free = RecordId::new(self.free_record);
+        while let Some(id) = free {
+            count += 1;
+            free = RecordId::new(self.record(id).next_free());
+        }
+        count
+    }
+
     pub(super) fn take_overflow(&mut self) -> Result<u32, IndexFull> {
         let number = if self.free_overflow != 0 {
             let number = self.free_overflow;
