@@ -20,7 +20,7 @@ pub(crate) const GRANULE_AHEAD_BYTES: u64 = 16 << 20;
 /// Rounds of eviction tried for one allocation before the caller queues for memory.
 pub(crate) const EVICTION_ROUNDS: u32 = 8;
 /// Entries expired in one pass.
-pub(crate) const EXPIRIES_PER_PASS: usize = 256;
+pub(crate) const EXPIRIES_PER_PASS: u32 = 256;
 /// Share of the evictable bytes that counts as free for the idle leases of all sessions: a full cache keeps lending
 /// ahead, and at most a sixty-fourth of it lies idle.
 pub(crate) const LEASE_SHARE_OF_EVICTABLE: u64 = 64;
@@ -38,8 +38,4 @@ pub(crate) const RESERVE_WAIT_NS: u64 = 5_000_000_000;
 pub(crate) const HANDSHAKE_MS: u64 = 5_000;
 /// Staging bytes of a strict session; the largest value it can write.
 pub(crate) const STAGING_BYTES: u64 = 256 << 20;
-/// Free pages of the metadata budget in bytes per record: entry 64, bucket share 16, links 8, timer 8,
-/// allocator 16 (design §5).
-pub(crate) const METADATA_PER_RECORD: u64 = 112;
-
 const _: () = assert!(SUBMISSIONS_PER_PASS <= chariot_shm::layout::RING_ENTRIES);

@@ -70,9 +70,4 @@ impl Mail {
     pub(crate) fn pending(&self) -> bool {
         !self.own.is_empty() || !self.kept.is_empty() || self.unrung || self.boxes.pending()
     }
-
-    /// Whether a connection should take in less work for `to`.
-    pub(crate) fn pressed(&self, to: ShardId) -> bool {
-        !self.kept.is_empty() || (to != self.id && self.boxes.pressed(to))
-    }
 }

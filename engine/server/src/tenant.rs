@@ -12,7 +12,7 @@ use chariot_base::limits::SLAB_LEN_MAX;
 use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
 use chariot_memory::{
     ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine, QuarantineReason, SlotRun,
-    eviction_price,
+    SweepPass, eviction_price,
 };
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
@@ -196,8 +196,10 @@ impl TenantShard {
         let count = self.effects.retired.len();
         for retired in self.effects.retired.drain(..) {
             // The tag named the record that is gone; victims are asked for by tag.
-            self.extents.set_tag(retired.extent.offset, None);
-            self.quarantine.retire(retired.extent, QuarantineReason::Unlinked);
+            let offset = retired.extent.offset;
+            self.extents.set_tag(offset, None);
+            let occupied = self.extents.block_len(offset).expect("an entry's extent is live");
+            self.quarantine.retire(Extent::new(offset, occupied), QuarantineReason::Unlinked);
         }
         self.unswept += count;
         count
@@ -218,14 +220,8 @@ impl TenantShard {
         let pins = sessions.scan_pins(self.id);
         let is_pinned = |extent: Extent| pins.contains(extent.offset);
         self.freed.clear();
-        self.quarantine.sweep(
-            ticket,
-            now_ns,
-            SWEEP_BUDGET,
-            is_pinned,
-            &self.io_pins,
-            &mut self.freed,
-        );
+        let pass = SweepPass { ticket, now_ns, budget: SWEEP_BUDGET };
+        self.quarantine.sweep(pass, &self.io_pins, is_pinned, &mut self.freed);
         for extent in &self.freed {
             self.extents.free(extent.offset);
         }

@@ -70,13 +70,6 @@ impl Registry {
         assert!(gone.is_some(), "a session is closed once: {id:?}");
     }
 
-    /// Marks a session as expelled, if it is still open.
-    pub(crate) fn mark_expelled(&self, id: SessionId) {
-        if let Some(record) = self.lock().open.get_mut(&id.0) {
-            record.summary.expelled = true;
-        }
-    }
-
     /// Returns all open sessions by id, and (local, remote, opened, refused) counts.
     pub(crate) fn snapshot(&self) -> (Vec<SessionSummary>, [u64; 4]) {
         let inner = self.lock();

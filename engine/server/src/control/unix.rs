@@ -153,7 +153,7 @@ async fn birth(
     let Some((admitted, request)) = introduce(shared, frames).await? else { return Ok(None) };
     let refusal = |status, text: String| Refused::new(status, text);
     let pidfd = match peer_pidfd(frames.stream.as_fd()) {
-        Ok(pidfd) if peer.pid != 0 => AsyncFd::with_interest(pidfd, Interest::READABLE)?,
+        Ok(pidfd) if peer.pid != 0 => watch_death(pidfd)?,
         Ok(_) | Err(_) => {
             let text = "no pidfd of the client: it lives in another pid namespace or the kernel is too old; \
                         connect over TCP, or share the pid namespace";
@@ -195,6 +195,12 @@ async fn birth(
             Err(error)
         },
     }
+}
+
+/// Makes the death of a process awaitable.
+#[expect(deprecated, reason = "unsound for types whose descriptor may change; an `OwnedFd` owns one for ever")]
+fn watch_death(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
 
 async fn introduce(

@@ -14,11 +14,12 @@ use crate::shard::Shard;
 
 /// Handles one publish.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
+    let (number, count) = (shard.id.0, shard.shared.shard_count());
     let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
     let Ok(extent) = tenant.leases.take(request.session, request.words.extent, request.words.len) else {
         return Status::InvalidArgument.into();
     };
-    let outcome = publish(shard.id.0, shard.shared.shard_count(), tenant, request, extent);
+    let outcome = publish(number, count, tenant, request, extent);
     let mut answer = match outcome {
         Ok(answer) => answer,
         Err(status) => Answer::status(status),

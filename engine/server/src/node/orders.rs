@@ -6,6 +6,7 @@ use chariot_base::SessionId;
 use chariot_shard::{IoFd, ShardContext};
 use chariot_shm::index::IndexWriter;
 use chariot_store::{Policy, Store, StoreOptions};
+use tokio::sync::oneshot;
 
 use crate::limits::{DEAD_LEASE_GRACE_MS, RING_ACTIVE_NS};
 use crate::message::{Order, SessionEnd, TenantParts};
@@ -15,31 +16,38 @@ use crate::seam::{EvictionPolicy, SessionSummary};
 use crate::session::Sessions;
 use crate::tenant::TenantShard;
 
-/// Carries out one order. An answer that nobody awaits any more is dropped: the control thread gave up waiting.
+/// Sends an answer. Nobody may await it any more: then the control thread gave up waiting, and nothing is lost.
+fn answer<T>(done: oneshot::Sender<T>, value: T) {
+    if done.send(value).is_err() {
+        tracing::debug!("an order was answered after the control thread gave up waiting");
+    }
+}
+
+/// Carries out one order.
 pub(crate) fn handle(context: &mut OrderContext<'_>, runtime: &ShardContext, order: Order) {
     match order {
         Order::OpenTenant(parts, done) => {
             open_tenant(context, *parts);
-            drop(done.send(()));
+            answer(done, ());
         },
         Order::OpenSession(parts, done) => {
             let tenant = parts.tenant;
             context.shard.sessions.open(*parts);
             context.shard.tenant_mut(tenant).note_use();
-            drop(done.send(()));
+            answer(done, ());
         },
         Order::OpenRing(session, bell, done) => {
             let opened = open_ring(context, session, bell);
-            drop(done.send(opened));
+            answer(done, opened);
         },
         Order::CloseSession(session, end, done) => {
             close_session(context, session, end);
-            drop(done.send(()));
+            answer(done, ());
         },
         Order::Stats(done) => {
-            drop(done.send(stats::report(context.shard, &runtime.driver_stats())));
+            answer(done, stats::report(context.shard, &runtime.driver_stats()));
         },
-        Order::Sessions(done) => drop(done.send(sessions(context))),
+        Order::Sessions(done) => answer(done, sessions(context)),
         Order::Drain { deadline_ns, done } => {
             context.shard.draining = true;
             *context.drain = Some(Drain { deadline_ns, done });

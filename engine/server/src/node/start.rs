@@ -35,7 +35,7 @@ use crate::granules::GranuleHome;
 use crate::mail::Mail;
 use crate::message::ShardMessage;
 use crate::node::{Node, Shared, TenantWanted, orders, random_u64};
-use crate::pass::ShardPass;
+use crate::pass::{OrderHandler, ShardPass};
 use crate::seam::{EvictionPolicy, NodeOptions, SpinBudget, StartError};
 use crate::shard::Shard;
 use crate::tcp::listener;
@@ -219,10 +219,12 @@ async fn main(
     let mail = Mail::new(id, boxes);
     let shard = Rc::new(RefCell::new(Shard::new(id, shared, mail, home)));
     context.spawn_local(listener::serve(Rc::clone(&shard), context.clone(), listener)).detach();
-    // The control thread may have given up: then it ends this shard, too.
-    drop(ready.send(()));
+    if ready.send(()).is_err() {
+        // The control thread has given up on this start.
+        return Ok(());
+    }
     let runtime = context.clone();
-    let handle_order = Box::new(move |order_context: &mut _, order| {
+    let handle_order: OrderHandler = Box::new(move |order_context, order| {
         orders::handle(order_context, &runtime, order);
     });
     let mut pass = ShardPass::new(shard, context.ring(), orders, handle_order);

@@ -125,6 +125,6 @@ pub(super) async fn expire(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Re
 pub(super) async fn nop(peer: &Peer, header: &FrameHeader) -> Result<(), ConnectionEnd> {
     peer.skip(header.payload_len).await?;
     let frame = FrameHeader::answer(header, Status::Ok).encode().to_vec();
-    let (_, sent) = peer.ring.send_all_bytes(&peer.socket, frame).await;
+    let (sent, _) = peer.ring.send_all_bytes(&peer.socket, frame).await;
     Ok(sent?)
 }

@@ -49,7 +49,7 @@ impl Newcomer<'_> {
     async fn receive(&self) -> Result<(FrameHeader, Vec<u8>), ConnectionEnd> {
         let limits = FrameLimits { body_max: 64 << 10, ..FrameLimits::with_payload_max(0) };
         let head = vec![0; usize::from(HEADER_LEN)];
-        let (head, received) = self.ring.recv_exact_bytes(self.socket, head, 0).await;
+        let (received, head) = self.ring.recv_exact_bytes(self.socket, head, 0).await;
         received?;
         let header = FrameHeader::parse(&head, &limits)
             .map_err(|error| ConnectionEnd::Malformed(error.status()))?;
@@ -57,7 +57,7 @@ impl Newcomer<'_> {
         if body.is_empty() {
             return Ok((header, body));
         }
-        let (body, received) = self.ring.recv_exact_bytes(self.socket, body, 0).await;
+        let (received, body) = self.ring.recv_exact_bytes(self.socket, body, 0).await;
         received?;
         Ok((header, body))
     }
@@ -69,7 +69,7 @@ impl Newcomer<'_> {
     ) -> Result<(), ConnectionEnd> {
         let mut out = Vec::new();
         chariot_proto::encode_frame(&mut out, header, message).expect("handshake frames are small");
-        let (_, sent) = self.ring.send_all_bytes(self.socket, out).await;
+        let (sent, _) = self.ring.send_all_bytes(self.socket, out).await;
         Ok(sent?)
     }
 
@@ -157,7 +157,7 @@ async fn requests(peer: &Peer) -> ConnectionEnd {
     let mut body = Vec::new();
     loop {
         head.resize(usize::from(HEADER_LEN), 0);
-        let (back, received) = peer.ring.recv_exact_bytes(&peer.socket, head, 0).await;
+        let (received, back) = peer.ring.recv_exact_bytes(&peer.socket, head, 0).await;
         head = back;
         match received {
             Ok(()) => {},
@@ -177,7 +177,7 @@ async fn requests(peer: &Peer) -> ConnectionEnd {
         };
         body.resize(header.body_len as usize, 0);
         if !body.is_empty() {
-            let (back, received) = peer.ring.recv_exact_bytes(&peer.socket, body, 0).await;
+            let (received, back) = peer.ring.recv_exact_bytes(&peer.socket, body, 0).await;
             body = back;
             if let Err(error) = received {
                 return error.into();

@@ -30,9 +30,6 @@ pub(super) enum ConnectionEnd {
     /// The handshake was refused.
     #[error("handshake refused")]
     Refused,
-    /// The node drains.
-    #[error("draining")]
-    Draining,
 }
 
 /// A connection with a tenant.
@@ -89,7 +86,7 @@ impl Peer {
         let mut out = self.out.take();
         out.clear();
         chariot_proto::encode_frame(&mut out, header, message).expect("the answer is within its limits");
-        let (out, sent) = self.ring.send_all_bytes(&self.socket, out).await;
+        let (sent, out) = self.ring.send_all_bytes(&self.socket, out).await;
         self.out.replace(out);
         Ok(sent?)
     }
@@ -106,7 +103,7 @@ impl Peer {
         while len > 0 {
             let piece = usize::try_from(len).unwrap_or(usize::MAX).min(crate::limits::COPY_SLICE_BYTES);
             scratch.resize(piece, 0);
-            let (back, received) = self.ring.recv_exact_bytes(&self.socket, scratch, 0).await;
+            let (received, back) = self.ring.recv_exact_bytes(&self.socket, scratch, 0).await;
             scratch = back;
             received?;
             len -= piece as u64;

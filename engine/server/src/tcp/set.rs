@@ -39,7 +39,7 @@ pub(super) async fn handle(
     let options = CommitOptions {
         crc: None,
         ttl_ms: request.ttl_ms,
-        if_absent: request.existence_opt() == Some(ExistenceOpt::Nx),
+        if_absent: request.existence_opt() == Some(ExistenceOpt::IfAbsent),
         mode,
     };
     let mut answers = Vec::with_capacity(request.keys.len());
