@@ -164,7 +164,10 @@ impl LeaseBook {
 
     /// Returns how many idle slots are lent. O(runs).
     pub fn idle_count(&self) -> u64 {
-        let runs = self.sessions.values().flat_map(|leases| leases.runs.values());
+        let runs = self
+            .sessions
+            .values()
+            .flat_map(|leases| leases.runs.values());
         runs.map(|held| u64::from(held.idle.count_ones())).sum()
     }
 

@@ -89,7 +89,9 @@ fn settle(shard: &mut Shard, request: &Request<'_>, outcome: Outcome, taken_ns: 
 }
 
 fn finish(shard: &mut Shard, request: &Request<'_>, answer: &Answer, taken_ns: u64) {
-    shard.sessions.post(request.place, &completion(request.words.token, answer));
+    shard
+        .sessions
+        .post(request.place, &completion(request.words.token, answer));
     shard.count_operation(request.words.opcode, answer.status, taken_ns);
 }
 
@@ -112,7 +114,11 @@ fn queue(shard: &mut Shard, request: &Request<'_>, need: u64, taken_ns: u64) {
     let (tenant, _) = shard.tenant_and_sessions(request.tenant);
     tenant.waits += 1;
     let waiter = Waiter::Local(Box::new(kept));
-    if tenant.waiters.push(need, Deadline::from_ns(deadline_ns), waiter).is_err() {
+    if tenant
+        .waiters
+        .push(need, Deadline::from_ns(deadline_ns), waiter)
+        .is_err()
+    {
         finish(shard, request, &Answer::status(Status::Busy), taken_ns);
     }
 }
@@ -123,6 +129,8 @@ pub(crate) fn out_of_memory(shard: &mut Shard, kept: &Kept) {
         return;
     }
     let answer = Answer::status(Status::OutOfMemory);
-    shard.sessions.post(kept.place, &completion(kept.words.token, &answer));
+    shard
+        .sessions
+        .post(kept.place, &completion(kept.words.token, &answer));
     shard.count_operation(kept.words.opcode, Status::OutOfMemory, kept.taken_ns);
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use chariot_base::limits::GRANULE_BYTES;
 use chariot_base::{GranuleIndex, ShardId, TenantId};
 use chariot_memory::{
-    ArenaMemory, Grant, GranuleLedger, GranuleWork, LedgerOptions, LedgerStats, PopulateDone, PopulateJob,
-    PopulateThread, TakeOutcome, TakeTicket, VacatePlan,
+    ArenaMemory, Grant, GranuleLedger, GranuleWork, LedgerOptions, LedgerStats, PopulateDone,
+    PopulateJob, PopulateThread, TakeOutcome, TakeTicket, VacatePlan,
 };
 
 use crate::message::GranuleMessage;
@@ -162,7 +162,10 @@ impl GranuleHome {
                 tracing::warn!(%error, granule = granule.0, "pages of a granule were not given back; trying again");
                 self.failures += 1;
                 let arena = Arc::clone(&self.arenas[&tenant]);
-                self.held_job.get_or_insert(PopulateJob { work: done.work, arena });
+                self.held_job.get_or_insert(PopulateJob {
+                    work: done.work,
+                    arena,
+                });
             },
             (result, work) => {
                 if let Err(error) = result {
@@ -178,7 +181,9 @@ impl GranuleHome {
     }
 
     fn on_populated(&mut self, work: GranuleWork) {
-        let GranuleWork::Populate { tenant, granule } = work else { return };
+        let GranuleWork::Populate { tenant, granule } = work else {
+            return;
+        };
         let mut ready = Vec::new();
         self.unready.retain_mut(|unready| {
             let grant = unready.grant;
@@ -211,15 +216,32 @@ impl GranuleHome {
             return;
         }
         let missing = (0..grant.count)
-            .filter(|step| !self.ledger.is_populated(grant.tenant, GranuleIndex(grant.first.0 + step)))
+            .filter(|step| {
+                !self
+                    .ledger
+                    .is_populated(grant.tenant, GranuleIndex(grant.first.0 + step))
+            })
             .count();
         let missing = u32::try_from(missing).expect("at most the grant's count");
         self.unready.push(Unready { grant, missing });
     }
 
     fn send_grant(&mut self, grant: Grant) {
-        let Grant { tenant, shard, first, count, .. } = grant;
-        self.tell(shard, GranuleMessage::Granted { tenant, first, count });
+        let Grant {
+            tenant,
+            shard,
+            first,
+            count,
+            ..
+        } = grant;
+        self.tell(
+            shard,
+            GranuleMessage::Granted {
+                tenant,
+                first,
+                count,
+            },
+        );
     }
 
     fn tell(&mut self, shard: ShardId, message: GranuleMessage) {
@@ -231,9 +253,15 @@ impl GranuleHome {
             let job = match self.held_job.take() {
                 Some(job) => job,
                 None => {
-                    let Some(work) = self.ledger.next_work() else { return };
-                    let (GranuleWork::Populate { tenant, .. } | GranuleWork::Punch { tenant, .. }) = work;
-                    PopulateJob { work, arena: Arc::clone(&self.arenas[&tenant]) }
+                    let Some(work) = self.ledger.next_work() else {
+                        return;
+                    };
+                    let (GranuleWork::Populate { tenant, .. } | GranuleWork::Punch { tenant, .. }) =
+                        work;
+                    PopulateJob {
+                        work,
+                        arena: Arc::clone(&self.arenas[&tenant]),
+                    }
                 },
             };
             if let Err(job) = self.populate.try_submit(job) {
@@ -252,21 +280,38 @@ impl GranuleHome {
         self.plan_after_ms = now_ms + PLAN_RETRY_MS;
         let stats = self.ledger.stats();
         let share = stats.granule_count / u32::from(self.ledger.shard_count());
-        let needy = self.waiting.iter().any(|(&(tenant, shard), &(_, adjacent))| {
-            adjacent > 1 || self.ledger.held_count(tenant, shard) < share.max(1)
-        });
+        let needy = self
+            .waiting
+            .iter()
+            .any(|(&(tenant, shard), &(_, adjacent))| {
+                adjacent > 1 || self.ledger.held_count(tenant, shard) < share.max(1)
+            });
         if !needy {
             return;
         }
-        let Some((_, plan)) = self.ledger.vacate_plan() else { return };
+        let Some((_, plan)) = self.ledger.vacate_plan() else {
+            return;
+        };
         let VacatePlan { granules, any } = plan;
         let first = self.ledger.first_waiting().expect("a plan is for somebody");
         for (holder, granule) in granules {
-            self.tell(holder, GranuleMessage::Vacate { tenant: first.0, granule: Some(granule) });
+            self.tell(
+                holder,
+                GranuleMessage::Vacate {
+                    tenant: first.0,
+                    granule: Some(granule),
+                },
+            );
         }
         for (tenant, holder, count) in any {
             for _ in 0..count {
-                self.tell(holder, GranuleMessage::Vacate { tenant, granule: None });
+                self.tell(
+                    holder,
+                    GranuleMessage::Vacate {
+                        tenant,
+                        granule: None,
+                    },
+                );
             }
         }
     }

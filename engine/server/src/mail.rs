@@ -25,7 +25,13 @@ pub(crate) struct Mail {
 impl Mail {
     /// Wraps a shard's mailboxes.
     pub(crate) fn new(id: ShardId, boxes: Mailboxes<ShardMessage>) -> Self {
-        Self { id, boxes, own: VecDeque::new(), kept: VecDeque::new(), unrung: false }
+        Self {
+            id,
+            boxes,
+            own: VecDeque::new(),
+            kept: VecDeque::new(),
+            unrung: false,
+        }
     }
 
     /// Sends; never fails and never waits.
@@ -63,7 +69,9 @@ impl Mail {
         if own == budget {
             return own;
         }
-        own + self.boxes.poll(budget - own, |_from, message| out.push_back(message))
+        own + self
+            .boxes
+            .poll(budget - own, |_from, message| out.push_back(message))
     }
 
     /// Whether something is to be taken or sent.

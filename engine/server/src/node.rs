@@ -33,7 +33,9 @@ use crate::control::random;
 use crate::control::registry::Registry;
 use crate::control::tenants::{Tenant, TenantError, Tenants};
 use crate::message::{Order, ShardMessage};
-use crate::seam::{Drained, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary};
+use crate::seam::{
+    Drained, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary,
+};
 use crate::tickets::TicketId;
 
 /// How long the control thread waits for a shard's answer to an order.
@@ -111,20 +113,32 @@ impl Shared {
     pub(crate) fn nonces(&self) -> ([u8; 32], [u8; 32]) {
         let count = self.nonce_count.fetch_add(1, Ordering::Relaxed);
         let derive = |label: &str| {
-            chariot_proto::auth::make_proof(&self.nonce_seed, &[0; 32], format!("{label} {count}").as_bytes())
+            chariot_proto::auth::make_proof(
+                &self.nonce_seed,
+                &[0; 32],
+                format!("{label} {count}").as_bytes(),
+            )
         };
         (derive("nonce"), derive("stand-in"))
     }
 
     /// Sends an order to one shard and awaits its answer.
-    pub(crate) async fn order_one<T>(&self, shard: u16, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
+    pub(crate) async fn order_one<T>(
+        &self,
+        shard: u16,
+        order: impl FnOnce(oneshot::Sender<T>) -> Order,
+    ) -> Option<T> {
         let (done, answered) = oneshot::channel();
-        self.send(usize::from(shard), ShardMessage::Order(order(done))).await;
+        self.send(usize::from(shard), ShardMessage::Order(order(done)))
+            .await;
         answered.await.ok()
     }
 
     /// Sends an order to every shard and awaits all answers; those of shards that have ended are missing.
-    pub(crate) async fn order_all<T>(&self, order: impl Fn(oneshot::Sender<T>) -> Order) -> Vec<Option<T>> {
+    pub(crate) async fn order_all<T>(
+        &self,
+        order: impl Fn(oneshot::Sender<T>) -> Order,
+    ) -> Vec<Option<T>> {
         let mut answers = Vec::with_capacity(self.senders.len());
         for shard in 0..self.senders.len() {
             let (done, answered) = oneshot::channel();
@@ -154,7 +168,8 @@ impl Shared {
         }
         let (tenant, parts) = tenants.make(name)?;
         for (shard, parts) in (0..self.shard_count()).zip(parts) {
-            self.order_one(shard, |done| Order::OpenTenant(Box::new(parts), done)).await;
+            self.order_one(shard, |done| Order::OpenTenant(Box::new(parts), done))
+                .await;
         }
         let handle = TenantHandle {
             id: tenant.id,
@@ -162,12 +177,19 @@ impl Shared {
             secret: tenant.secret,
             arena: Arc::clone(&tenant.arena),
         };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), handle);
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), handle);
         Ok(tenant)
     }
 
     fn known_tenant(&self, name: &str) -> Option<TenantHandle> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     /// The same for a shard: a tenant that is not known yet is asked of the control thread, whose answer comes back
@@ -182,15 +204,23 @@ impl Shared {
             return Ok(tenant);
         }
         let (ticket, answer) = tickets.take(context.shard(), TenantId(0));
-        let wanted = TenantWanted { name: name.to_owned(), shard: context.shard(), ticket };
+        let wanted = TenantWanted {
+            name: name.to_owned(),
+            shard: context.shard(),
+            ticket,
+        };
         if self.wanted.send(wanted).is_err() {
             return Err("the node is ending".to_owned());
         }
         match answer.await {
-            Reply::Done { status: Status::Ok, .. } => {
-                Ok(self.known_tenant(name).expect("the control thread has entered it"))
-            },
-            _ => Err(format!("this node has its {TENANTS_MAX} tenants already, or no memory for another one")),
+            Reply::Done {
+                status: Status::Ok, ..
+            } => Ok(self
+                .known_tenant(name)
+                .expect("the control thread has entered it")),
+            _ => Err(format!(
+                "this node has its {TENANTS_MAX} tenants already, or no memory for another one"
+            )),
         }
     }
 
@@ -246,12 +276,18 @@ impl Node {
                 stats.shard.watchdog_kicks = kicks.load(Ordering::Relaxed);
             }
         }
-        let home = shards.first().and_then(Option::as_ref).and_then(|stats| stats.home);
+        let home = shards
+            .first()
+            .and_then(Option::as_ref)
+            .and_then(|stats| stats.home);
         let (_, [local, remote, opened, refused]) = shared.registry.snapshot();
         let populated = home.map_or(0, |home| home.populated_bytes);
         let held = home.map_or(0, |home| u64::from(home.held_count) * GRANULE_BYTES);
         NodeStats {
-            shards: shards.into_iter().map(|stats| stats.map(|stats| stats.shard)).collect(),
+            shards: shards
+                .into_iter()
+                .map(|stats| stats.map(|stats| stats.shard))
+                .collect(),
             sessions_local: local,
             sessions_remote: remote,
             sessions_opened: opened,
@@ -265,8 +301,12 @@ impl Node {
     async fn list(shared: Arc<Shared>) -> Vec<SessionSummary> {
         let answers = tokio::time::timeout(ORDER_TIMEOUT, shared.order_all(Order::Sessions)).await;
         let (mut summaries, _) = shared.registry.snapshot();
-        let parts: Vec<SessionSummary> =
-            answers.unwrap_or_default().into_iter().flatten().flatten().collect();
+        let parts: Vec<SessionSummary> = answers
+            .unwrap_or_default()
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
         for part in parts {
             if let Some(summary) = summaries.iter_mut().find(|summary| summary.id == part.id) {
                 summary.in_flight += part.in_flight;
@@ -283,7 +323,9 @@ impl Node {
         let deadline_ns = chariot_shm::clock::monotonic_ns()
             + u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX / 2);
         let drained = shared.order_all(|done| Order::Drain { deadline_ns, done });
-        let abandoned = tokio::time::timeout(deadline + ORDER_TIMEOUT, drained).await.unwrap_or_default();
+        let abandoned = tokio::time::timeout(deadline + ORDER_TIMEOUT, drained)
+            .await
+            .unwrap_or_default();
         let (open, _) = shared.registry.snapshot();
         for shard in 0..shared.senders.len() {
             shared.send(shard, ShardMessage::Order(Order::Stop)).await;
@@ -297,7 +339,10 @@ impl Node {
 
 impl NodeControl for Node {
     fn stats(&self) -> Pending<NodeStats> {
-        Box::pin(Self::collect(Arc::clone(&self.shared), Arc::clone(&self.watchdog_kicks)))
+        Box::pin(Self::collect(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.watchdog_kicks),
+        ))
     }
 
     fn sessions(&self) -> Pending<Vec<SessionSummary>> {
@@ -315,7 +360,11 @@ impl NodeControl for Node {
     fn drain(&self, deadline: Duration) -> Pending<Drained> {
         let shared = Arc::clone(&self.shared);
         let joins = std::mem::take(&mut *self.joins.lock().unwrap_or_else(PoisonError::into_inner));
-        let life = self.life.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let life = self
+            .life
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         Box::pin(async move {
             let drained = Self::end(shared, deadline).await;
             let joined = tokio::task::spawn_blocking(move || {

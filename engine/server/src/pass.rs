@@ -92,7 +92,9 @@ impl ShardPass {
         let mut incoming = std::mem::take(&mut self.incoming);
         shard.mail.take(MESSAGES_PER_PASS, &mut incoming);
         for _ in incoming.len()..MESSAGES_PER_PASS {
-            let Some(message) = self.orders.try_recv() else { break };
+            let Some(message) = self.orders.try_recv() else {
+                break;
+            };
             incoming.push_back(message);
         }
         let worked = !incoming.is_empty();
@@ -112,18 +114,31 @@ impl ShardPass {
                     shard.reply(from, ticket, tenant, reply);
                 }
             },
-            ShardMessage::Reply { ticket, tenant, from, reply } => {
+            ShardMessage::Reply {
+                ticket,
+                tenant,
+                from,
+                reply,
+            } => {
                 if let Some(reply) = shard.tickets.redeem(ticket, reply) {
                     crate::tcp::undo(shard, from, tenant, reply);
                 }
             },
             ShardMessage::Granule(message) => granule(shard, message),
             ShardMessage::Populated(done) => {
-                shard.home.as_mut().expect("sent to the home").on_done(&done);
+                shard
+                    .home
+                    .as_mut()
+                    .expect("sent to the home")
+                    .on_done(&done);
             },
             ShardMessage::Order(order) => {
-                let mut context =
-                    OrderContext { shard, ring: &self.ring, stop: &mut self.stop, drain: &mut self.drain };
+                let mut context = OrderContext {
+                    shard,
+                    ring: &self.ring,
+                    stop: &mut self.stop,
+                    drain: &mut self.drain,
+                };
                 (self.handle_order)(&mut context, order);
             },
         }
@@ -133,9 +148,14 @@ impl ShardPass {
         while let Some(event) = self.ring.take_ready() {
             let place = Place(u32::try_from(event.key).expect("keys are places"));
             if let Some(errno) = event.errno {
-                tracing::warn!(errno, "the poll of a session's bell ended; its ring is polled without it");
+                tracing::warn!(
+                    errno,
+                    "the poll of a session's bell ended; its ring is polled without it"
+                );
             }
-            shard.sessions.activate(place, shard.now_ns + RING_ACTIVE_NS);
+            shard
+                .sessions
+                .activate(place, shard.now_ns + RING_ACTIVE_NS);
         }
     }
 
@@ -146,7 +166,9 @@ impl ShardPass {
             let place = shard.sessions.active_at(index);
             let mut taken = 0;
             while taken < SUBMISSIONS_PER_PASS {
-                let Some(submission) = shard.sessions.take(place, &mut self.payload) else { break };
+                let Some(submission) = shard.sessions.take(place, &mut self.payload) else {
+                    break;
+                };
                 dispatch::submission(shard, place, &submission.words, &self.payload);
                 taken += 1;
             }
@@ -171,8 +193,14 @@ impl ShardPass {
         }
         let now_ms = shard.now_ms;
         for index in 0..shard.tenants.len() {
-            let Some(tenant) = shard.tenants[index].as_mut() else { continue };
-            if tenant.store.next_expiry_ms().is_some_and(|due| due <= now_ms) {
+            let Some(tenant) = shard.tenants[index].as_mut() else {
+                continue;
+            };
+            if tenant
+                .store
+                .next_expiry_ms()
+                .is_some_and(|due| due <= now_ms)
+            {
                 let (expired, more) = tenant.expire(now_ms, EXPIRIES_PER_PASS);
                 shard.counters.expirations += u64::from(expired);
                 worked |= more || expired > 0;
@@ -201,7 +229,11 @@ impl ShardPass {
             share.want_ahead();
             if let Some(adjacent) = share.granules.take_request() {
                 let from = shard.id;
-                shard.tell_home(GranuleMessage::Want { shard: from, tenant, adjacent });
+                shard.tell_home(GranuleMessage::Want {
+                    shard: from,
+                    tenant,
+                    adjacent,
+                });
                 worked = true;
             }
         }
@@ -239,7 +271,9 @@ impl ShardPass {
         self.waiters_seen[index] = (share.freed_events, now_ms);
         for _ in 0..WAITERS_PER_PASS {
             let (share, sessions) = shard.tenant_and_sessions(tenant);
-            let Some(waiter) = share.pop_served(sessions, now_ns) else { break };
+            let Some(waiter) = share.pop_served(sessions, now_ns) else {
+                break;
+            };
             served(shard, tenant, waiter);
             worked = true;
         }
@@ -248,9 +282,10 @@ impl ShardPass {
 
     fn drained(&mut self, shard: &Shard) {
         let under_way = shard.sessions.unanswered() + shard.tickets.outstanding() as u64;
-        let over = self.drain.as_ref().is_some_and(|drain| {
-            under_way == 0 || shard.now_ns >= drain.deadline_ns
-        });
+        let over = self
+            .drain
+            .as_ref()
+            .is_some_and(|drain| under_way == 0 || shard.now_ns >= drain.deadline_ns);
         if over && let Some(drain) = self.drain.take() {
             if drain.done.send(under_way).is_err() {
                 tracing::debug!("drained after the control thread gave up waiting");
@@ -266,7 +301,8 @@ impl ShardPass {
                 (a, b) => a.or(b),
             };
         };
-        let from_ms = |due_ms: u64| shard.now_ns + due_ms.saturating_sub(shard.now_ms).max(1) * 1_000_000;
+        let from_ms =
+            |due_ms: u64| shard.now_ns + due_ms.saturating_sub(shard.now_ms).max(1) * 1_000_000;
         for tenant in shard.tenants.iter().flatten() {
             sooner(tenant.store.next_expiry_ms().map(from_ms));
             sooner(tenant.waiters.next_deadline_ns());
@@ -274,22 +310,52 @@ impl ShardPass {
                 sooner(Some(shard.now_ns + WAITER_RETRY_MS * 1_000_000));
             }
         }
-        sooner(shard.home.as_ref().and_then(|home| home.next_ms()).map(from_ms));
+        sooner(
+            shard
+                .home
+                .as_ref()
+                .and_then(|home| home.next_ms())
+                .map(from_ms),
+        );
         sooner((!shard.vacating.is_empty()).then(|| shard.now_ns + 1_000_000));
-        sooner(self.drain.as_ref().map(|drain| drain.deadline_ns.min(shard.now_ns + 1_000_000)));
+        sooner(
+            self.drain
+                .as_ref()
+                .map(|drain| drain.deadline_ns.min(shard.now_ns + 1_000_000)),
+        );
         next
     }
 }
 
 fn granule(shard: &mut Shard, message: GranuleMessage) {
     match message {
-        GranuleMessage::Want { shard: from, tenant, adjacent } => {
-            shard.home.as_mut().expect("sent to the home").on_want(from, tenant, adjacent);
+        GranuleMessage::Want {
+            shard: from,
+            tenant,
+            adjacent,
+        } => {
+            shard
+                .home
+                .as_mut()
+                .expect("sent to the home")
+                .on_want(from, tenant, adjacent);
         },
-        GranuleMessage::Returned { shard: from, tenant, granule } => {
-            shard.home.as_mut().expect("sent to the home").on_returned(from, tenant, granule);
+        GranuleMessage::Returned {
+            shard: from,
+            tenant,
+            granule,
+        } => {
+            shard
+                .home
+                .as_mut()
+                .expect("sent to the home")
+                .on_returned(from, tenant, granule);
         },
-        GranuleMessage::Granted { tenant, first, count } => {
+        GranuleMessage::Granted {
+            tenant,
+            first,
+            count,
+        } => {
             let share = shard.tenant_mut(tenant);
             share.extents.add_granules(first, count);
             share.granules.on_granted();
@@ -304,7 +370,9 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
             let until_ms = shard.now_ms + Vacating::TRY_MS;
             let share = shard.tenant_mut(tenant);
             if let Some(granule) = share.begin_vacate(granule) {
-                shard.vacating.push_back((tenant, Vacating { granule, until_ms }));
+                shard
+                    .vacating
+                    .push_back((tenant, Vacating { granule, until_ms }));
             }
         },
     }
@@ -313,7 +381,9 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
 /// Empties granules that others need, a bounded piece a round; gives up where kept objects live.
 fn vacate(shard: &mut Shard) {
     for _ in 0..shard.vacating.len() {
-        let Some((tenant, vacating)) = shard.vacating.pop_front() else { return };
+        let Some((tenant, vacating)) = shard.vacating.pop_front() else {
+            return;
+        };
         let (now_ns, now_ms) = (shard.now_ns, shard.now_ms);
         let (share, sessions) = shard.tenant_and_sessions(tenant);
         if share.vacate_step(vacating.granule, VACATE_PER_PASS, sessions, now_ns) {
@@ -331,7 +401,12 @@ fn expired(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
     match waiter {
         Waiter::Local(kept) => dispatch::out_of_memory(shard, &kept),
         Waiter::Reserve { from, ticket, .. } => {
-            shard.reply(from, ticket, tenant, crate::call::Reply::status(Status::OutOfMemory));
+            shard.reply(
+                from,
+                ticket,
+                tenant,
+                crate::call::Reply::status(Status::OutOfMemory),
+            );
         },
     }
 }
@@ -340,7 +415,11 @@ fn served(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
     match waiter {
         Waiter::Local(kept) => dispatch::again(shard, &kept),
         Waiter::Reserve { from, ticket, len } => {
-            let call = crate::call::Call::Reserve { tenant, len, deadline_ns: 0 };
+            let call = crate::call::Call::Reserve {
+                tenant,
+                len,
+                deadline_ns: 0,
+            };
             if let Some(reply) = calls::handle(shard, from, Some(ticket), call) {
                 shard.reply(from, ticket, tenant, reply);
             }

@@ -77,7 +77,15 @@ pub(crate) struct Answer {
 impl Answer {
     /// A bare status.
     pub(crate) const fn status(status: Status) -> Self {
-        Self { status, extent: None, len: 0, version: 0, expiry_ms: 0, crc: None, lease: None }
+        Self {
+            status,
+            extent: None,
+            len: 0,
+            version: 0,
+            expiry_ms: 0,
+            crc: None,
+            lease: None,
+        }
     }
 }
 
@@ -90,7 +98,10 @@ impl From<Status> for Outcome {
 impl Request<'_> {
     /// The key's identity as the client says.
     pub(crate) const fn hash(&self) -> KeyHash {
-        KeyHash { hi: self.words.hash_hi, lo: self.words.hash_lo }
+        KeyHash {
+            hi: self.words.hash_hi,
+            lo: self.words.hash_lo,
+        }
     }
 
     /// Whether a flag of [`SubmissionFlags`] is set.
@@ -100,7 +111,8 @@ impl Request<'_> {
 
     /// The checksum that came along.
     pub(crate) fn crc(&self) -> Option<u32> {
-        self.has(SubmissionFlags::CRC_PRESENT).then_some(self.words.crc)
+        self.has(SubmissionFlags::CRC_PRESENT)
+            .then_some(self.words.crc)
     }
 
     /// The key's bytes; empty where the client sent its hash only.
@@ -116,7 +128,12 @@ impl Request<'_> {
 
     /// Checks the key of a write: its alphabet, and that its hash is the one that names shard and entry. A client that
     /// lies about it would only confuse itself, but what is stored must be findable by its key after a restart.
-    pub(crate) fn check_written_key(&self, tenant: &TenantShard, shard: u16, shard_count: u16) -> Result<(), Status> {
+    pub(crate) fn check_written_key(
+        &self,
+        tenant: &TenantShard,
+        shard: u16,
+        shard_count: u16,
+    ) -> Result<(), Status> {
         chariot_proto::check_key(self.key()).map_err(|_rule| Status::KeyInvalid)?;
         let hash = KeyHash::of(&tenant.secret, self.key());
         if hash != self.hash() || hash.shard(shard_count) != shard {
@@ -127,7 +144,11 @@ impl Request<'_> {
 
     /// When the value expires, in coarse monotonic milliseconds; 0 = never.
     pub(crate) fn expiry_ms(&self) -> u64 {
-        let unit = if self.has(SubmissionFlags::TTL_SECONDS) { 1000 } else { 1 };
+        let unit = if self.has(SubmissionFlags::TTL_SECONDS) {
+            1000
+        } else {
+            1
+        };
         let ttl_ms = u64::from(self.words.ttl) * unit;
         if ttl_ms == 0 { 0 } else { self.now_ms + ttl_ms }
     }

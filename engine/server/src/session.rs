@@ -94,9 +94,13 @@ impl Sessions {
         bell: OwnedFd,
         poll: impl FnOnce(&IoFd, u64) -> Result<PollHandle, chariot_shard::RingError>,
     ) -> bool {
-        let Some(&place) = self.by_id.get(&id) else { return false };
+        let Some(&place) = self.by_id.get(&id) else {
+            return false;
+        };
         let session = self.places[place as usize].as_mut().expect("named by id");
-        let Some(ring) = session.memory.ring(shard) else { return false };
+        let Some(ring) = session.memory.ring(shard) else {
+            return false;
+        };
         session.ring = Some(ring);
         match poll(&IoFd::new(bell), u64::from(place)) {
             Ok(handle) => session.poll = Some(handle),
@@ -121,7 +125,9 @@ impl Sessions {
 
     /// The session at a place.
     pub(crate) fn at(&self, place: Place) -> &LocalSession {
-        self.places[place.0 as usize].as_ref().expect("the place belongs to an open session")
+        self.places[place.0 as usize]
+            .as_ref()
+            .expect("the place belongs to an open session")
     }
 
     /// The place of a session that may have ended meanwhile.
@@ -151,7 +157,9 @@ impl Sessions {
 
     /// Polls a ring from now on: its bell rang, or it was just opened.
     pub(crate) fn activate(&mut self, place: Place, until_ns: u64) {
-        let Some(Some(session)) = self.places.get_mut(place.0 as usize) else { return };
+        let Some(Some(session)) = self.places.get_mut(place.0 as usize) else {
+            return;
+        };
         let Some(ring) = &session.ring else { return };
         if session.expelled {
             return;
@@ -196,7 +204,9 @@ impl Sessions {
 
     /// Refuses a session from now on; what it holds stays until it ends.
     fn expel(&mut self, place: Place, error: &RingError) {
-        let session = self.places[place.0 as usize].as_mut().expect("an open session");
+        let session = self.places[place.0 as usize]
+            .as_mut()
+            .expect("an open session");
         if session.expelled {
             return;
         }
@@ -210,12 +220,16 @@ impl Sessions {
 
     /// Sessions that were expelled and are still open.
     pub(crate) fn expelled_ids(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.iter().filter(|session| session.expelled).map(|session| session.id)
+        self.iter()
+            .filter(|session| session.expelled)
+            .map(|session| session.id)
     }
 
     /// Posts a completion; it becomes visible with the next flush.
     pub(crate) fn post(&mut self, place: Place, words: &CompletionWords) {
-        let session = self.places[place.0 as usize].as_mut().expect("an open session");
+        let session = self.places[place.0 as usize]
+            .as_mut()
+            .expect("an open session");
         let ring = session.ring.as_mut().expect("a submission came through it");
         ring.post(words);
         if !session.dirty {
@@ -226,8 +240,12 @@ impl Sessions {
 
     /// Makes one ring's completions visible and wakes its waiting threads.
     pub(crate) fn flush(&mut self, place: Place) {
-        let Some(session) = self.places[place.0 as usize].as_mut() else { return };
-        let Some(ring) = session.ring.as_mut() else { return };
+        let Some(session) = self.places[place.0 as usize].as_mut() else {
+            return;
+        };
+        let Some(ring) = session.ring.as_mut() else {
+            return;
+        };
         if ring.flush() {
             ring.wake_if_waiting();
         }
@@ -255,7 +273,9 @@ impl Sessions {
         let mut index = 0;
         while index < self.active.len() {
             let place = self.active[index] as usize;
-            let session = self.places[place].as_mut().expect("active sessions are open");
+            let session = self.places[place]
+                .as_mut()
+                .expect("active sessions are open");
             let ring = session.ring.as_ref().expect("active sessions have a ring");
             if session.active_until_ns <= now_ns && ring.try_sleep() {
                 session.active = false;
@@ -269,15 +289,23 @@ impl Sessions {
     /// Tells all polled sessions that the shard is about to sleep; the caller fences before [`Self::any_pending`].
     pub(crate) fn set_sleeping(&self, sleeping: bool) {
         for &place in &self.active {
-            let session = self.places[place as usize].as_ref().expect("active sessions are open");
-            session.ring.as_ref().expect("active sessions have a ring").set_sleeping(sleeping);
+            let session = self.places[place as usize]
+                .as_ref()
+                .expect("active sessions are open");
+            session
+                .ring
+                .as_ref()
+                .expect("active sessions have a ring")
+                .set_sleeping(sleeping);
         }
     }
 
     /// Whether a polled ring has a submission that was not taken.
     pub(crate) fn any_pending(&self) -> bool {
         self.active.iter().any(|&place| {
-            let session = self.places[place as usize].as_ref().expect("active sessions are open");
+            let session = self.places[place as usize]
+                .as_ref()
+                .expect("active sessions are open");
             session.ring.as_ref().is_some_and(ServerRing::pending)
         })
     }
@@ -292,7 +320,10 @@ impl Sessions {
 
     /// Requests of one session taken and not yet completed.
     pub(crate) fn unanswered_of(session: &LocalSession) -> u64 {
-        session.ring.as_ref().map_or(0, |ring| u64::from(ring.unanswered()))
+        session
+            .ring
+            .as_ref()
+            .map_or(0, |ring| u64::from(ring.unanswered()))
     }
 
     /// Collects what a tenant's sessions pin now. Everything unlinked before this call and not in the set may be
@@ -322,7 +353,10 @@ impl Sessions {
             self.pins = PinSet::new();
         }
         for (place, error) in wrong {
-            self.expel(Place(u32::try_from(place).expect("bounded by sessions_max")), &error);
+            self.expel(
+                Place(u32::try_from(place).expect("bounded by sessions_max")),
+                &error,
+            );
         }
         &self.pins
     }

@@ -60,7 +60,12 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// Makes an empty shard.
-    pub(crate) fn new(id: ShardId, shared: Arc<Shared>, mail: Mail, home: Option<GranuleHome>) -> Self {
+    pub(crate) fn new(
+        id: ShardId,
+        shared: Arc<Shared>,
+        mail: Mail,
+        home: Option<GranuleHome>,
+    ) -> Self {
         Self {
             id,
             shared,
@@ -82,12 +87,19 @@ impl Shard {
 
     /// A tenant's share. Every shard knows a tenant before any session or connection of it.
     pub(crate) fn tenant_mut(&mut self, tenant: TenantId) -> &mut TenantShard {
-        self.tenants[usize::from(tenant.0)].as_mut().expect("known before its first session")
+        self.tenants[usize::from(tenant.0)]
+            .as_mut()
+            .expect("known before its first session")
     }
 
     /// A tenant's share and the sessions whose pins it asks about.
-    pub(crate) fn tenant_and_sessions(&mut self, tenant: TenantId) -> (&mut TenantShard, &mut Sessions) {
-        let share = self.tenants[usize::from(tenant.0)].as_mut().expect("known before its first session");
+    pub(crate) fn tenant_and_sessions(
+        &mut self,
+        tenant: TenantId,
+    ) -> (&mut TenantShard, &mut Sessions) {
+        let share = self.tenants[usize::from(tenant.0)]
+            .as_mut()
+            .expect("known before its first session");
         (share, &mut self.sessions)
     }
 
@@ -119,11 +131,16 @@ impl Shard {
 
     /// Answers a get whose wait is over, wherever it came from.
     pub(crate) fn answer_watched(&mut self, watched: &Watched, outcome: Outcome) {
-        let Outcome::Done(answer) = outcome else { unreachable!("a wait ends with an answer") };
+        let Outcome::Done(answer) = outcome else {
+            unreachable!("a wait ends with an answer")
+        };
         if let Some(from) = caller_shard(watched.session) {
             let ticket = TicketId(u32::try_from(watched.token).expect("the token is a ticket"));
             let now_ms = self.now_ms;
-            let entry = self.tenant_mut(watched.tenant).store.peek(watched.hash, now_ms);
+            let entry = self
+                .tenant_mut(watched.tenant)
+                .store
+                .peek(watched.hash, now_ms);
             let reply = match entry {
                 Some(entry) if answer.status.is_ok() => {
                     Reply::Found(calls::found(self, watched.tenant, &entry, true))
@@ -133,15 +150,28 @@ impl Shard {
             self.reply(from, ticket, watched.tenant, reply);
             return;
         }
-        let Some(place) = self.sessions.find(watched.session) else { return };
+        let Some(place) = self.sessions.find(watched.session) else {
+            return;
+        };
         let token = u32::try_from(watched.token).expect("a ring's token has 32 bits");
         self.sessions.post(place, &completion(token, &answer));
         self.count_operation(Opcode::Wait.as_u8(), answer.status, watched.taken_ns);
     }
 
     /// Sends the answer of a call to where it came from.
-    pub(crate) fn reply(&mut self, from: ShardId, ticket: TicketId, tenant: TenantId, reply: Reply) {
-        let message = ShardMessage::Reply { ticket, tenant, from: self.id, reply };
+    pub(crate) fn reply(
+        &mut self,
+        from: ShardId,
+        ticket: TicketId,
+        tenant: TenantId,
+        reply: Reply,
+    ) {
+        let message = ShardMessage::Reply {
+            ticket,
+            tenant,
+            from: self.id,
+            reply,
+        };
         self.mail.send(from, message);
     }
 
@@ -154,12 +184,18 @@ impl Shard {
     pub(crate) fn return_granule(&mut self, tenant: TenantId, granule: GranuleIndex) {
         self.tenant_mut(tenant).extents.remove_granule(granule);
         let shard = self.id;
-        self.tell_home(GranuleMessage::Returned { shard, tenant, granule });
+        self.tell_home(GranuleMessage::Returned {
+            shard,
+            tenant,
+            granule,
+        });
     }
 
     /// Counts a finished operation of a ring, by the table of the seam.
     pub(crate) fn count_operation(&mut self, opcode: u8, status: Status, taken_ns: u64) {
-        let Some(operation) = operation_index(opcode) else { return };
+        let Some(operation) = operation_index(opcode) else {
+            return;
+        };
         let elapsed_ns = monotonic_ns().saturating_sub(taken_ns);
         self.counters.operations[operation][status.class() as usize] += 1;
         self.counters.latencies[operation].observe(elapsed_ns);
@@ -205,7 +241,9 @@ pub(crate) fn operation_index(opcode: u8) -> Option<usize> {
         Opcode::LeaseGrant | Opcode::LeaseReturn => "lease",
         _ => return None,
     };
-    crate::seam::OPERATIONS.iter().position(|&operation| operation == name)
+    crate::seam::OPERATIONS
+        .iter()
+        .position(|&operation| operation == name)
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use chariot_base::limits::SLAB_LEN_MAX;
 use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
 use chariot_memory::{
-    ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine, QuarantineReason, SlotRun,
-    SweepPass, eviction_price,
+    ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine,
+    QuarantineReason, SlotRun, SweepPass, eviction_price,
 };
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
@@ -97,7 +97,12 @@ impl TenantShard {
 
     /// Finds room for `len` bytes: free memory first, then what waits for a scan only, then, once the home says that
     /// no granule is free, by eviction. `None`: nothing now; the caller queues, and `granules` knows what to ask for.
-    pub(crate) fn reserve(&mut self, len: u64, sessions: &mut Sessions, now_ns: u64) -> Option<Extent> {
+    pub(crate) fn reserve(
+        &mut self,
+        len: u64,
+        sessions: &mut Sessions,
+        now_ns: u64,
+    ) -> Option<Extent> {
         assert!(len > 0);
         if let Some(extent) = self.extents.allocate(len) {
             return Some(extent);
@@ -146,7 +151,9 @@ impl TenantShard {
                 (!skip(extent)).then(|| eviction_price(bytes, age_eighths))
             });
             if let Some(victims) = victims {
-                let evicted = self.store.evict_records(&victims.tags, &skip, &mut self.effects);
+                let evicted = self
+                    .store
+                    .evict_records(&victims.tags, &skip, &mut self.effects);
                 gained = evicted.entries;
             }
         }
@@ -164,7 +171,9 @@ impl TenantShard {
     ) -> Result<Inserted, InsertError> {
         let outcome = self.store.insert(hash, entry, now_ms, &mut self.effects);
         match outcome {
-            Ok(inserted) => self.extents.set_tag(entry.extent.offset, Some(inserted.record)),
+            Ok(inserted) => self
+                .extents
+                .set_tag(entry.extent.offset, Some(inserted.record)),
             Err(_) => self.free(entry.extent.offset),
         }
         self.drain_effects();
@@ -198,8 +207,12 @@ impl TenantShard {
             // The tag named the record that is gone; victims are asked for by tag.
             let offset = retired.extent.offset;
             self.extents.set_tag(offset, None);
-            let occupied = self.extents.block_len(offset).expect("an entry's extent is live");
-            self.quarantine.retire(Extent::new(offset, occupied), QuarantineReason::Unlinked);
+            let occupied = self
+                .extents
+                .block_len(offset)
+                .expect("an entry's extent is live");
+            self.quarantine
+                .retire(Extent::new(offset, occupied), QuarantineReason::Unlinked);
         }
         self.unswept += count;
         count
@@ -220,8 +233,13 @@ impl TenantShard {
         let pins = sessions.scan_pins(self.id);
         let is_pinned = |extent: Extent| pins.contains(extent.offset);
         self.freed.clear();
-        let pass = SweepPass { ticket, now_ns, budget: SWEEP_BUDGET };
-        self.quarantine.sweep(pass, &self.io_pins, is_pinned, &mut self.freed);
+        let pass = SweepPass {
+            ticket,
+            now_ns,
+            budget: SWEEP_BUDGET,
+        };
+        self.quarantine
+            .sweep(pass, &self.io_pins, is_pinned, &mut self.freed);
         for extent in &self.freed {
             self.extents.free(extent.offset);
         }
@@ -239,16 +257,26 @@ impl TenantShard {
         sessions: &mut Sessions,
         now_ns: u64,
     ) -> Option<SlotRun> {
-        let free = self.extents.stats().free + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
-        let budget = LeaseBook::budget(free, sessions.len())
-            .saturating_sub(self.leases.idle_bytes(session));
-        let slots = u32::try_from(budget / len).unwrap_or(u32::MAX).clamp(1, count.max(1));
+        let free =
+            self.extents.stats().free + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
+        let budget =
+            LeaseBook::budget(free, sessions.len()).saturating_sub(self.leases.idle_bytes(session));
+        let slots = u32::try_from(budget / len)
+            .unwrap_or(u32::MAX)
+            .clamp(1, count.max(1));
         let run = match self.extents.allocate_run(len, slots) {
             Some(run) => run,
             None => {
                 let extent = self.reserve(len, sessions, now_ns)?;
-                let slot_len = self.extents.block_len(extent.offset).expect("just reserved");
-                SlotRun { offset: extent.offset, slot_len, count: 1 }
+                let slot_len = self
+                    .extents
+                    .block_len(extent.offset)
+                    .expect("just reserved");
+                SlotRun {
+                    offset: extent.offset,
+                    slot_len,
+                    count: 1,
+                }
             },
         };
         if self.leases.grant(session, run).is_err() {
@@ -266,7 +294,8 @@ impl TenantShard {
             match dead_until_ns {
                 None => self.free(extent.offset),
                 Some(until_ns) => {
-                    self.quarantine.retire(extent, QuarantineReason::LeaseOfDead { until_ns });
+                    self.quarantine
+                        .retire(extent, QuarantineReason::LeaseOfDead { until_ns });
                 },
             }
         }
@@ -287,7 +316,10 @@ impl TenantShard {
 
     /// Asks for a granule before one is needed, while the home may have some.
     pub(crate) fn want_ahead(&mut self) {
-        if self.granules.is_idle() && self.is_used && self.extents.stats().free < GRANULE_AHEAD_BYTES {
+        if self.granules.is_idle()
+            && self.is_used
+            && self.extents.stats().free < GRANULE_AHEAD_BYTES
+        {
             self.granules.want(1);
         }
     }

@@ -59,11 +59,16 @@ impl Watching {
     pub(crate) fn add(&mut self, watched: Watched) -> Result<(), WatchersFull> {
         let request = (watched.session, watched.token);
         if self.by_request.contains_key(&request) {
-            return Err(WatchersFull { limit: self.watchers.len() });
+            return Err(WatchersFull {
+                limit: self.watchers.len(),
+            });
         }
-        let id = self.watchers.register(watched.tenant, watched.hash, watched.session, watched.token)?;
+        let id =
+            self.watchers
+                .register(watched.tenant, watched.hash, watched.session, watched.token)?;
         self.number += 1;
-        self.by_deadline.insert((watched.deadline_ns, self.number), request);
+        self.by_deadline
+            .insert((watched.deadline_ns, self.number), request);
         self.by_request.insert(request, (id, watched, self.number));
         Ok(())
     }
@@ -76,7 +81,12 @@ impl Watching {
     }
 
     /// Takes out up to a batch of those that wait for a key; says whether more are left.
-    pub(crate) fn take_woken(&mut self, tenant: TenantId, hash: KeyHash, out: &mut Vec<Watched>) -> bool {
+    pub(crate) fn take_woken(
+        &mut self,
+        tenant: TenantId,
+        hash: KeyHash,
+        out: &mut Vec<Watched>,
+    ) -> bool {
         if self.by_request.is_empty() {
             return false;
         }
@@ -84,7 +94,9 @@ impl Watching {
         woken.clear();
         let more = self.watchers.wake(tenant, hash, WAKE_BATCH, &mut woken);
         for one in &woken {
-            let watched = self.forget((one.session, one.token)).expect("registered in both");
+            let watched = self
+                .forget((one.session, one.token))
+                .expect("registered in both");
             out.push(watched);
         }
         self.woken = woken;
@@ -114,7 +126,12 @@ impl Watching {
     /// Drops all of a session that ended.
     pub(crate) fn drop_session(&mut self, session: SessionId) {
         while self.watchers.drop_session(session, u32::MAX) {}
-        let requests: Vec<_> = self.by_request.keys().filter(|request| request.0 == session).copied().collect();
+        let requests: Vec<_> = self
+            .by_request
+            .keys()
+            .filter(|request| request.0 == session)
+            .copied()
+            .collect();
         for request in requests {
             let watched = self.forget(request);
             assert!(watched.is_some());
@@ -123,7 +140,9 @@ impl Watching {
 
     /// When the next deadline is.
     pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
-        self.by_deadline.first_key_value().map(|(&(deadline_ns, _), _)| deadline_ns)
+        self.by_deadline
+            .first_key_value()
+            .map(|(&(deadline_ns, _), _)| deadline_ns)
     }
 
     /// How many wait.
@@ -153,14 +172,20 @@ mod tests {
         for token in 0..4 {
             watching.add(watched(token, 100 + token)).unwrap();
         }
-        assert!(watching.add(watched(0, 5)).is_err(), "one watcher per request");
+        assert!(
+            watching.add(watched(0, 5)).is_err(),
+            "one watcher per request"
+        );
         assert!(watching.take_expired(99).is_none());
         assert_eq!(watching.take_expired(100).unwrap().token, 0);
         assert_eq!(watching.cancel(SessionId(7), 1).unwrap().token, 1);
         assert!(watching.cancel(SessionId(7), 1).is_none());
         let mut woken = Vec::new();
         assert!(!watching.take_woken(TenantId(0), KeyHash { hi: 1, lo: 2 }, &mut woken));
-        assert_eq!(woken.iter().map(|one| one.token).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(
+            woken.iter().map(|one| one.token).collect::<Vec<_>>(),
+            [2, 3]
+        );
         assert_eq!(watching.len(), 0);
         assert_eq!(watching.next_deadline_ns(), None);
     }

@@ -53,17 +53,30 @@ pub(crate) fn on_hello(
             Status::VersionMismatch,
             format!(
                 "this node speaks protocol versions {} to {}, the client {} to {}; upgrade the older side",
-                VersionRange::OURS.min, VersionRange::OURS.max, hello.version_min, hello.version_max,
+                VersionRange::OURS.min,
+                VersionRange::OURS.max,
+                hello.version_min,
+                hello.version_max,
             ),
         ));
     };
-    let asked = if hello.tenant.is_empty() { None } else { Some(hello.tenant.as_str()) };
+    let asked = if hello.tenant.is_empty() {
+        None
+    } else {
+        Some(hello.tenant.as_str())
+    };
     let proof_required = rules.auth_required();
     let (secret, tenant, known) = if proof_required {
-        match rules.credentials.iter().find(|one| one.access_key == hello.access_key) {
-            Some(one) if asked.is_none_or(|name| name == one.tenant) => {
-                (one.secret_key.clone().into_bytes(), one.tenant.clone(), true)
-            },
+        match rules
+            .credentials
+            .iter()
+            .find(|one| one.access_key == hello.access_key)
+        {
+            Some(one) if asked.is_none_or(|name| name == one.tenant) => (
+                one.secret_key.clone().into_bytes(),
+                one.tenant.clone(),
+                true,
+            ),
             Some(_) | None => (stand_in.to_vec(), String::new(), false),
         }
     } else {
@@ -87,7 +100,11 @@ pub(crate) fn on_hello(
     };
     let challenge = Challenge {
         features: 0,
-        flags: if proof_required { Challenge::PROOF_REQUIRED } else { 0 },
+        flags: if proof_required {
+            Challenge::PROOF_REQUIRED
+        } else {
+            0
+        },
         version,
         nonce,
         server: server_version(),
@@ -159,7 +176,10 @@ mod tests {
             on_hello(&rules(), &hello("ak", ""), b"hello", [7; 32], [9; 32]).unwrap();
         assert_eq!(challenge.flags, Challenge::PROOF_REQUIRED);
         let code = make_proof(b"0123456789abcdef", &[7; 32], b"hello");
-        assert_eq!(pending.on_proof(&Proof::with_code(code)).unwrap().tenant, "red");
+        assert_eq!(
+            pending.on_proof(&Proof::with_code(code)).unwrap().tenant,
+            "red"
+        );
     }
 
     #[test]
@@ -167,8 +187,16 @@ mod tests {
         let code = make_proof(b"another-secret-1", &[7; 32], b"hello");
         for (key, tenant, proof) in [
             ("ak", "", Proof::with_code(code)),
-            ("nobody", "", Proof::with_code(make_proof(&[9; 32], &[7; 32], b"hello"))),
-            ("ak", "blue", Proof::with_code(make_proof(b"0123456789abcdef", &[7; 32], b"hello"))),
+            (
+                "nobody",
+                "",
+                Proof::with_code(make_proof(&[9; 32], &[7; 32], b"hello")),
+            ),
+            (
+                "ak",
+                "blue",
+                Proof::with_code(make_proof(b"0123456789abcdef", &[7; 32], b"hello")),
+            ),
             ("ak", "red", Proof::default()),
         ] {
             let (pending, _) =
@@ -189,10 +217,12 @@ mod tests {
     #[test]
     fn without_credentials_only_the_default_tenant_is_open() {
         let open = AccessRules::default();
-        let (pending, challenge) =
-            on_hello(&open, &hello("", ""), b"", [0; 32], [0; 32]).unwrap();
+        let (pending, challenge) = on_hello(&open, &hello("", ""), b"", [0; 32], [0; 32]).unwrap();
         assert_eq!(challenge.flags, 0);
-        assert_eq!(pending.on_proof(&Proof::default()).unwrap().tenant, DEFAULT_TENANT);
+        assert_eq!(
+            pending.on_proof(&Proof::default()).unwrap().tenant,
+            DEFAULT_TENANT
+        );
         let refused = on_hello(&open, &hello("", "red"), b"", [0; 32], [0; 32]).unwrap_err();
         assert_eq!(refused.status(), Status::NotAuthorized);
     }
@@ -202,8 +232,7 @@ mod tests {
         let mut newer = hello("", "");
         newer.version_min = 90;
         newer.version_max = 91;
-        let refused =
-            on_hello(&AccessRules::default(), &newer, b"", [0; 32], [0; 32]).unwrap_err();
+        let refused = on_hello(&AccessRules::default(), &newer, b"", [0; 32], [0; 32]).unwrap_err();
         assert_eq!(refused.status(), Status::VersionMismatch);
         assert!(refused.message.contains("90"));
     }

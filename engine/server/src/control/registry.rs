@@ -37,16 +37,24 @@ pub(crate) struct Registry {
 impl Registry {
     /// Makes an empty table.
     pub(crate) fn new(sessions_max: u16) -> Self {
-        Self { sessions_max: usize::from(sessions_max), inner: Mutex::new(Inner::default()) }
+        Self {
+            sessions_max: usize::from(sessions_max),
+            inner: Mutex::new(Inner::default()),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Enters a session; `None` when the table is full.
     #[must_use]
-    pub(crate) fn open(&self, summary: impl FnOnce(SessionId) -> SessionSummary) -> Option<SessionId> {
+    pub(crate) fn open(
+        &self,
+        summary: impl FnOnce(SessionId) -> SessionSummary,
+    ) -> Option<SessionId> {
         let mut inner = self.lock();
         if inner.open.len() >= self.sessions_max {
             inner.refused += 1;
@@ -54,7 +62,10 @@ impl Registry {
         }
         inner.opened += 1;
         let id = SessionId(inner.opened);
-        let record = Record { summary: summary(id), opened: Instant::now() };
+        let record = Record {
+            summary: summary(id),
+            opened: Instant::now(),
+        };
         inner.open.insert(id.0, record);
         Some(id)
     }
@@ -93,7 +104,12 @@ mod tests {
     #[test]
     fn a_full_table_refuses_and_a_close_makes_room() {
         let registry = Registry::new(1);
-        let first = registry.open(|id| SessionSummary { id: id.0, ..Default::default() }).unwrap();
+        let first = registry
+            .open(|id| SessionSummary {
+                id: id.0,
+                ..Default::default()
+            })
+            .unwrap();
         assert_eq!(registry.open(|_| SessionSummary::default()), None);
         registry.close(first);
         let second = registry.open(|_| SessionSummary::default()).unwrap();

@@ -64,17 +64,24 @@ pub(crate) enum TenantError {
     #[error("this node has its {TENANTS_MAX} tenants already; use another node")]
     TooMany,
     /// The kernel refused memory files or mappings.
-    #[error("memory of the tenant could not be made: {0}; raise RLIMIT_NOFILE or the container's memory")]
+    #[error(
+        "memory of the tenant could not be made: {0}; raise RLIMIT_NOFILE or the container's memory"
+    )]
     Kernel(#[from] io::Error),
     /// The kernel refused an index.
-    #[error("an index of the tenant could not be made: {0}; raise RLIMIT_NOFILE or the container's memory")]
+    #[error(
+        "an index of the tenant could not be made: {0}; raise RLIMIT_NOFILE or the container's memory"
+    )]
     Index(#[from] chariot_shm::index::IndexMemoryError),
 }
 
 impl Tenants {
     /// Makes an empty table.
     pub(crate) fn new(shape: TenantShape) -> Self {
-        Self { shape, by_name: HashMap::new() }
+        Self {
+            shape,
+            by_name: HashMap::new(),
+        }
     }
 
     /// Returns a tenant that exists.
@@ -83,7 +90,10 @@ impl Tenants {
     }
 
     /// Makes a tenant; the parts go to the shards, one each, before it is used.
-    pub(crate) fn make(&mut self, name: &str) -> Result<(Arc<Tenant>, Vec<TenantParts>), TenantError> {
+    pub(crate) fn make(
+        &mut self,
+        name: &str,
+    ) -> Result<(Arc<Tenant>, Vec<TenantParts>), TenantError> {
         assert!(!self.by_name.contains_key(name));
         if self.by_name.len() >= TENANTS_MAX {
             return Err(TenantError::TooMany);
@@ -99,11 +109,21 @@ impl Tenants {
         let mut parts = Vec::new();
         let index_len = self.shape.index_options.memory_size_bytes();
         for shard in 0..self.shape.shard_count {
-            let index_options = IndexOptions { shard, tenant: id.0, ..self.shape.index_options.clone() };
+            let index_options = IndexOptions {
+                shard,
+                tenant: id.0,
+                ..self.shape.index_options.clone()
+            };
             let file = Memfd::create("chariot-index", index_len, MemfdOptions::default())?;
             indexes.push(file.read_only()?);
             let index = IndexMemory::shared(&file)?;
-            parts.push(TenantParts { tenant: id, arena: Arc::clone(&arena), index, index_options, secret });
+            parts.push(TenantParts {
+                tenant: id,
+                arena: Arc::clone(&arena),
+                index,
+                index_options,
+                secret,
+            });
         }
         let tenant = Arc::new(Tenant {
             id,

@@ -19,7 +19,9 @@ use chariot_proto::{
     FrameHeader, FrameLimits, Opcode, SplitFrame, Status, decode, encode_frame, split_frame,
 };
 use chariot_shm::fds::{PeerCredentials, peer_credentials, peer_pidfd, send_with_fds};
-use chariot_shm::{Mapping, Memfd, MemfdOptions, ServerSession, SessionDescriptors, SessionGeometry};
+use chariot_shm::{
+    Mapping, Memfd, MemfdOptions, ServerSession, SessionDescriptors, SessionGeometry,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{UnixListener, UnixStream};
@@ -72,7 +74,10 @@ struct Received {
 
 impl FrameStream {
     async fn receive(&mut self) -> io::Result<Option<Received>> {
-        let limits = FrameLimits { body_max: CONTROL_FRAME_MAX, ..FrameLimits::with_payload_max(0) };
+        let limits = FrameLimits {
+            body_max: CONTROL_FRAME_MAX,
+            ..FrameLimits::with_payload_max(0)
+        };
         self.buffer.drain(..self.taken);
         self.taken = 0;
         loop {
@@ -108,7 +113,9 @@ impl FrameStream {
             let with = if sent == 0 { descriptors } else { &[] };
             sent += self
                 .stream
-                .async_io(Interest::WRITABLE, || send_with_fds(self.stream.as_fd(), &bytes[sent..], with))
+                .async_io(Interest::WRITABLE, || {
+                    send_with_fds(self.stream.as_fd(), &bytes[sent..], with)
+                })
                 .await?;
         }
         Ok(())
@@ -133,8 +140,16 @@ struct Open {
 
 async fn connection(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
     let peer = peer_credentials(stream.as_fd())?;
-    let mut frames = FrameStream { stream, buffer: Vec::with_capacity(4096), taken: 0 };
-    let birth = timeout(Duration::from_millis(HANDSHAKE_MS), birth(shared, &mut frames, peer)).await;
+    let mut frames = FrameStream {
+        stream,
+        buffer: Vec::with_capacity(4096),
+        taken: 0,
+    };
+    let birth = timeout(
+        Duration::from_millis(HANDSHAKE_MS),
+        birth(shared, &mut frames, peer),
+    )
+    .await;
     let Some(open) = birth.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?? else {
         shared.registry.refuse();
         return Ok(());
@@ -150,25 +165,36 @@ async fn birth(
     frames: &mut FrameStream,
     peer: PeerCredentials,
 ) -> io::Result<Option<Open>> {
-    let Some((admitted, request)) = introduce(shared, frames).await? else { return Ok(None) };
+    let Some((admitted, request)) = introduce(shared, frames).await? else {
+        return Ok(None);
+    };
     let refusal = |status, text: String| Refused::new(status, text);
     let pidfd = match peer_pidfd(frames.stream.as_fd()) {
         Ok(pidfd) if peer.pid != 0 => watch_death(pidfd)?,
         Ok(_) | Err(_) => {
             let text = "no pidfd of the client: it lives in another pid namespace or the kernel is too old; \
                         connect over TCP, or share the pid namespace";
-            frames.refuse(&request, &refusal(Status::NotSupported, text.to_owned())).await?;
+            frames
+                .refuse(&request, &refusal(Status::NotSupported, text.to_owned()))
+                .await?;
             return Ok(None);
         },
     };
     if shared.is_draining() {
-        frames.refuse(&request, &refusal(Status::ShuttingDown, "the node is draining".to_owned())).await?;
+        frames
+            .refuse(
+                &request,
+                &refusal(Status::ShuttingDown, "the node is draining".to_owned()),
+            )
+            .await?;
         return Ok(None);
     }
     let tenant = match shared.tenant(&admitted.tenant).await {
         Ok(tenant) => tenant,
         Err(error) => {
-            frames.refuse(&request, &refusal(Status::Busy, error.to_string())).await?;
+            frames
+                .refuse(&request, &refusal(Status::Busy, error.to_string()))
+                .await?;
             return Ok(None);
         },
     };
@@ -182,15 +208,33 @@ async fn birth(
         trusted,
         ..SessionSummary::default()
     }) else {
-        let text = format!("this node serves {} sessions already; close some", shared.options.sessions_max);
-        frames.refuse(&request, &refusal(Status::Busy, text)).await?;
+        let text = format!(
+            "this node serves {} sessions already; close some",
+            shared.options.sessions_max
+        );
+        frames
+            .refuse(&request, &refusal(Status::Busy, text))
+            .await?;
         return Ok(None);
     };
-    match welcome(shared, frames, &request, Newcomer { id, tenant, trusted }).await {
+    match welcome(
+        shared,
+        frames,
+        &request,
+        Newcomer {
+            id,
+            tenant,
+            trusted,
+        },
+    )
+    .await
+    {
         Ok(memory) => Ok(Some(Open { id, memory, pidfd })),
         Err(error) => {
             // The shards may know it already: take it back everywhere.
-            shared.order_all(|done| Order::CloseSession(id, SessionEnd::Death, done)).await;
+            shared
+                .order_all(|done| Order::CloseSession(id, SessionEnd::Death, done))
+                .await;
             shared.registry.close(id);
             Err(error)
         },
@@ -198,7 +242,10 @@ async fn birth(
 }
 
 /// Makes the death of a process awaitable.
-#[expect(deprecated, reason = "unsound for types whose descriptor may change; an `OwnedFd` owns one for ever")]
+#[expect(
+    deprecated,
+    reason = "unsound for types whose descriptor may change; an `OwnedFd` owns one for ever"
+)]
 fn watch_death(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
@@ -207,7 +254,9 @@ async fn introduce(
     shared: &Arc<Shared>,
     frames: &mut FrameStream,
 ) -> io::Result<Option<(Admitted, FrameHeader)>> {
-    let Some(first) = frames.receive().await? else { return Ok(None) };
+    let Some(first) = frames.receive().await? else {
+        return Ok(None);
+    };
     let hello: Hello = decode(&first.header, &first.body).map_err(invalid)?;
     let nonce = random::bytes()?;
     let stand_in = random::bytes()?;
@@ -221,7 +270,9 @@ async fn introduce(
     };
     let header = FrameHeader::answer(&first.header, Status::Ok).with_opcode(Opcode::Challenge);
     frames.send(&header, &challenge, &[]).await?;
-    let Some(second) = frames.receive().await? else { return Ok(None) };
+    let Some(second) = frames.receive().await? else {
+        return Ok(None);
+    };
     let proof: Proof = decode(&second.header, &second.body).map_err(invalid)?;
     match pending.on_proof(&proof) {
         Ok(admitted) => Ok(Some((admitted, second.header))),
@@ -252,10 +303,18 @@ async fn welcome(
     request: &FrameHeader,
     newcomer: Newcomer,
 ) -> io::Result<ServerSession> {
-    let Newcomer { id, tenant, trusted } = newcomer;
+    let Newcomer {
+        id,
+        tenant,
+        trusted,
+    } = newcomer;
     let geometry = SessionGeometry::new(shared.shard_count());
     let (memory, descriptors) = ServerSession::create(geometry, id.0)?;
-    let staging = if trusted { None } else { Some(Staging::create()?) };
+    let staging = if trusted {
+        None
+    } else {
+        Some(Staging::create()?)
+    };
     let mapped = staging.as_ref().map(|staging| Arc::clone(&staging.mapping));
     shared
         .order_all(|done| {
@@ -280,7 +339,10 @@ async fn welcome(
         flags: Welcome::SHARED_MEMORY | if trusted { Welcome::TRUSTED } else { 0 },
         ..shared.welcome(tenant.id, tenant.secret, id)
     };
-    let message = Welcome { descriptor_count: message.descriptors_expected(), ..message };
+    let message = Welcome {
+        descriptor_count: message.descriptors_expected(),
+        ..message
+    };
     let header = FrameHeader::answer(request, Status::Ok).with_opcode(Opcode::Welcome);
     let arena_ro;
     let arena = if trusted {
@@ -290,7 +352,12 @@ async fn welcome(
         arena_ro.as_fd()
     };
     let life = shared.life_descriptor()?;
-    let mut list = vec![life.as_fd(), descriptors.read_write(), descriptors.read_only(), arena];
+    let mut list = vec![
+        life.as_fd(),
+        descriptors.read_write(),
+        descriptors.read_only(),
+        arena,
+    ];
     list.extend(tenant.indexes.iter().map(|index| index.as_fd()));
     list.extend(staging.as_ref().map(|staging| staging.file.fd()));
     assert_eq!(list.len(), usize::from(message.descriptor_count));
@@ -359,7 +426,12 @@ async fn open_ring(
     let request: OpenRing = decode(&received.header, &received.body).map_err(invalid)?;
     if request.shard >= shared.shard_count() {
         let text = format!("shard {} of {}", request.shard, shared.shard_count());
-        return frames.refuse(&received.header, &Refused::new(Status::InvalidArgument, text)).await;
+        return frames
+            .refuse(
+                &received.header,
+                &Refused::new(Status::InvalidArgument, text),
+            )
+            .await;
     }
     let bell = chariot_shard::session_bell()?;
     let polled = bell.try_clone()?;
@@ -369,15 +441,27 @@ async fn open_ring(
         .unwrap_or(false);
     if !opened {
         let text = format!("the ring of shard {} is open already", request.shard);
-        return frames.refuse(&received.header, &Refused::new(Status::Again, text)).await;
+        return frames
+            .refuse(&received.header, &Refused::new(Status::Again, text))
+            .await;
     }
     let header = FrameHeader::answer(&received.header, Status::Ok).with_opcode(Opcode::RingOpened);
-    frames.send(&header, &RingOpened { shard: request.shard }, &[bell.as_fd()]).await
+    frames
+        .send(
+            &header,
+            &RingOpened {
+                shard: request.shard,
+            },
+            &[bell.as_fd()],
+        )
+        .await
 }
 
 async fn close(shared: &Arc<Shared>, open: Open, end: SessionEnd) {
     tracing::debug!(session = open.id.0, ?end, "local session closed");
-    shared.order_all(|done| Order::CloseSession(open.id, end, done)).await;
+    shared
+        .order_all(|done| Order::CloseSession(open.id, end, done))
+        .await;
     shared.registry.close(open.id);
     drop(open.memory);
 }

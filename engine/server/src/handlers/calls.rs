@@ -16,9 +16,19 @@ use crate::waiting::Waiter;
 use crate::watching::{Watched, caller_session};
 
 /// Answers one call, or queues it; `None`: the answer comes later, or never was asked for.
-pub(crate) fn handle(shard: &mut Shard, from: ShardId, ticket: Option<TicketId>, call: Call) -> Option<Reply> {
+pub(crate) fn handle(
+    shard: &mut Shard,
+    from: ShardId,
+    ticket: Option<TicketId>,
+    call: Call,
+) -> Option<Reply> {
     match call {
-        Call::Find { tenant, hash, hold, wait_until_ns } => {
+        Call::Find {
+            tenant,
+            hash,
+            hold,
+            wait_until_ns,
+        } => {
             let ticket = ticket.expect("a find is answered");
             find(shard, (from, ticket), tenant, hash, hold, wait_until_ns)
         },
@@ -26,11 +36,20 @@ pub(crate) fn handle(shard: &mut Shard, from: ShardId, ticket: Option<TicketId>,
             release(shard, tenant, extent);
             None
         },
-        Call::Reserve { tenant, len, deadline_ns } => {
+        Call::Reserve {
+            tenant,
+            len,
+            deadline_ns,
+        } => {
             let ticket = ticket.expect("a reservation is answered");
             reserve(shard, (from, ticket), tenant, len, deadline_ns)
         },
-        Call::Commit { tenant, hash, extent, options } => Some(commit(shard, tenant, hash, extent, options)),
+        Call::Commit {
+            tenant,
+            hash,
+            extent,
+            options,
+        } => Some(commit(shard, tenant, hash, extent, options)),
         Call::Abort { tenant, extent } => {
             let (tenant, _) = shard.tenant_and_sessions(tenant);
             tenant.free(extent.offset);
@@ -41,17 +60,27 @@ pub(crate) fn handle(shard: &mut Shard, from: ShardId, ticket: Option<TicketId>,
             let (tenant, _) = shard.tenant_and_sessions(tenant);
             Some(found_or_missing(tenant.delete(hash, now_ms)))
         },
-        Call::Expire { tenant, hash, ttl_ms } => {
+        Call::Expire {
+            tenant,
+            hash,
+            ttl_ms,
+        } => {
             let now_ms = shard.now_ms;
             let (tenant, _) = shard.tenant_and_sessions(tenant);
             let expiry_ms = if ttl_ms == 0 { 0 } else { now_ms + ttl_ms };
-            Some(found_or_missing(tenant.store.set_expiry(hash, expiry_ms, now_ms)))
+            Some(found_or_missing(
+                tenant.store.set_expiry(hash, expiry_ms, now_ms),
+            ))
         },
     }
 }
 
 fn found_or_missing(was_there: bool) -> Reply {
-    Reply::status(if was_there { Status::Ok } else { Status::NotFound })
+    Reply::status(if was_there {
+        Status::Ok
+    } else {
+        Status::NotFound
+    })
 }
 
 fn find(
@@ -64,7 +93,11 @@ fn find(
 ) -> Option<Reply> {
     let now_ms = shard.now_ms;
     let share = shard.tenant_mut(tenant);
-    let entry = if hold { share.store.lookup(hash, now_ms) } else { share.store.peek(hash, now_ms) };
+    let entry = if hold {
+        share.store.lookup(hash, now_ms)
+    } else {
+        share.store.peek(hash, now_ms)
+    };
     if let Some(entry) = entry {
         return Some(Reply::Found(found(shard, tenant, &entry, hold)));
     }
@@ -129,21 +162,38 @@ fn reserve(
     if let Some(extent) = tenant.reserve(len, sessions, now_ns) {
         return Some(Reply::Reserved(extent));
     }
-    let deadline_ns = if deadline_ns == 0 { now_ns + RESERVE_WAIT_NS } else { deadline_ns };
+    let deadline_ns = if deadline_ns == 0 {
+        now_ns + RESERVE_WAIT_NS
+    } else {
+        deadline_ns
+    };
     tenant.waits += 1;
     let waiter = Waiter::Reserve { from, ticket, len };
-    match tenant.waiters.push(len, Deadline::from_ns(deadline_ns), waiter) {
+    match tenant
+        .waiters
+        .push(len, Deadline::from_ns(deadline_ns), waiter)
+    {
         Ok(()) => None,
         Err(_full) => Some(Reply::status(Status::Busy)),
     }
 }
 
-fn commit(shard: &mut Shard, tenant: TenantId, hash: KeyHash, extent: Extent, options: CommitOptions) -> Reply {
+fn commit(
+    shard: &mut Shard,
+    tenant: TenantId,
+    hash: KeyHash,
+    extent: Extent,
+    options: CommitOptions,
+) -> Reply {
     let now_ms = shard.now_ms;
     let entry = NewEntry {
         extent,
         crc: options.crc,
-        expiry_ms: if options.ttl_ms == 0 { 0 } else { now_ms + options.ttl_ms },
+        expiry_ms: if options.ttl_ms == 0 {
+            0
+        } else {
+            now_ms + options.ttl_ms
+        },
         write_mode: options.mode,
         set_if_absent: options.if_absent,
     };
@@ -151,7 +201,10 @@ fn commit(shard: &mut Shard, tenant: TenantId, hash: KeyHash, extent: Extent, op
         Ok(inserted) => {
             shard.count_written(extent.len);
             shard.wake_watchers(tenant, hash);
-            Reply::Done { status: Status::Ok, version: inserted.version }
+            Reply::Done {
+                status: Status::Ok,
+                version: inserted.version,
+            }
         },
         Err(error) => Reply::status(insert_status(&error)),
     }

@@ -9,7 +9,10 @@ use crate::shard::Shard;
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let expiry_ms = request.expiry_ms();
     let (tenant, _) = shard.tenant_and_sessions(request.tenant);
-    if tenant.store.set_expiry(request.hash(), expiry_ms, request.now_ms) {
+    if tenant
+        .store
+        .set_expiry(request.hash(), expiry_ms, request.now_ms)
+    {
         Status::Ok.into()
     } else {
         Status::NotFound.into()

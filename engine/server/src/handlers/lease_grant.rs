@@ -20,7 +20,10 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
     let count = u32::from(request.words.lease_count).clamp(1, chariot_memory::RUN_SLOTS_MAX);
     match tenant.lend(request.session, len, count, sessions, request.now_ns) {
-        Some(run) => Outcome::Done(Answer { lease: Some(run), ..Answer::status(Status::Ok) }),
+        Some(run) => Outcome::Done(Answer {
+            lease: Some(run),
+            ..Answer::status(Status::Ok)
+        }),
         None => Outcome::NoMemory(len),
     }
 }

@@ -8,7 +8,10 @@ use crate::shard::Shard;
 /// Handles one return; a slot that the session does not hold is refused.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let (tenant, _) = shard.tenant_and_sessions(request.tenant);
-    match tenant.leases.give_back(request.session, request.words.extent) {
+    match tenant
+        .leases
+        .give_back(request.session, request.words.extent)
+    {
         Ok(extent) => {
             tenant.free(extent.offset);
             Status::Ok.into()

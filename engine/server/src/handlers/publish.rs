@@ -16,7 +16,10 @@ use crate::shard::Shard;
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let (number, count) = (shard.id.0, shard.shared.shard_count());
     let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
-    let Ok(extent) = tenant.leases.take(request.session, request.words.extent, request.words.len) else {
+    let Ok(extent) = tenant
+        .leases
+        .take(request.session, request.words.extent, request.words.len)
+    else {
         return Status::InvalidArgument.into();
     };
     let outcome = publish(number, count, tenant, request, extent);
@@ -27,7 +30,10 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     if request.has(SubmissionFlags::WANT_LEASE) {
         let count = u32::from(request.words.lease_count).clamp(1, chariot_memory::RUN_SLOTS_MAX);
         // The class of the slot just used: its length in the allocator, or the value's where it is free again.
-        let len = tenant.extents.block_len(extent.offset).unwrap_or(request.words.len);
+        let len = tenant
+            .extents
+            .block_len(extent.offset)
+            .unwrap_or(request.words.len);
         answer.lease = tenant.lend(request.session, len, count, sessions, request.now_ns);
     }
     if answer.status.is_ok() {
@@ -44,7 +50,9 @@ fn publish(
     request: &Request<'_>,
     extent: chariot_base::Extent,
 ) -> Result<Answer, Status> {
-    let checked = request.check_written_key(tenant, shard, shard_count).and_then(|()| request.write_mode());
+    let checked = request
+        .check_written_key(tenant, shard, shard_count)
+        .and_then(|()| request.write_mode());
     let write_mode = match checked {
         Ok(mode) => mode,
         Err(status) => {
@@ -63,13 +71,19 @@ fn publish(
     let inserted = tenant
         .publish(request.hash(), &entry, request.now_ms)
         .map_err(|error| insert_status(&error))?;
-    Ok(Answer { version: inserted.version, ..Answer::status(Status::Ok) })
+    Ok(Answer {
+        version: inserted.version,
+        ..Answer::status(Status::Ok)
+    })
 }
 
 /// An expired publish is not executed, but its slot is the shard's all the same.
 pub(crate) fn discard(shard: &mut Shard, request: &Request<'_>) {
     let (tenant, _) = shard.tenant_and_sessions(request.tenant);
-    if let Ok(extent) = tenant.leases.take(request.session, request.words.extent, request.words.len) {
+    if let Ok(extent) = tenant
+        .leases
+        .take(request.session, request.words.extent, request.words.len)
+    {
         tenant.free(extent.offset);
     }
 }

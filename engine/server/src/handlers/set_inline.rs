@@ -16,7 +16,9 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     }
     let (number, count) = (shard.id.0, shard.shared.shard_count());
     let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
-    let checked = request.check_written_key(tenant, number, count).and_then(|()| request.write_mode());
+    let checked = request
+        .check_written_key(tenant, number, count)
+        .and_then(|()| request.write_mode());
     let write_mode = match checked {
         Ok(mode) => mode,
         Err(status) => return status.into(),
@@ -37,7 +39,10 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         Ok(inserted) => {
             shard.count_written(len);
             shard.wake_watchers(request.tenant, request.hash());
-            Outcome::Done(Answer { version: inserted.version, ..Answer::status(Status::Ok) })
+            Outcome::Done(Answer {
+                version: inserted.version,
+                ..Answer::status(Status::Ok)
+            })
         },
         Err(error) => insert_status(&error).into(),
     }

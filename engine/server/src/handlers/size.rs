@@ -9,7 +9,10 @@ use crate::shard::Shard;
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let (tenant, _) = shard.tenant_and_sessions(request.tenant);
     match tenant.store.size(request.hash(), request.now_ms) {
-        Some(len) => Outcome::Done(Answer { len, ..Answer::status(Status::Ok) }),
+        Some(len) => Outcome::Done(Answer {
+            len,
+            ..Answer::status(Status::Ok)
+        }),
         None => Status::NotFound.into(),
     }
 }

@@ -19,11 +19,15 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     };
     let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
     let (from, len) = (request.words.extent, request.words.len);
-    let inside = from.checked_add(len).is_some_and(|end| end <= staging.len() as u64);
+    let inside = from
+        .checked_add(len)
+        .is_some_and(|end| end <= staging.len() as u64);
     if len == 0 || !inside {
         return Status::RangeInvalid.into();
     }
-    let checked = request.check_written_key(tenant, number, count).and_then(|()| request.write_mode());
+    let checked = request
+        .check_written_key(tenant, number, count)
+        .and_then(|()| request.write_mode());
     let write_mode = match checked {
         Ok(mode) => mode,
         Err(status) => return status.into(),
@@ -43,7 +47,10 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         Ok(inserted) => {
             shard.count_written(len);
             shard.wake_watchers(request.tenant, request.hash());
-            Outcome::Done(Answer { version: inserted.version, ..Answer::status(Status::Ok) })
+            Outcome::Done(Answer {
+                version: inserted.version,
+                ..Answer::status(Status::Ok)
+            })
         },
         Err(error) => insert_status(&error).into(),
     }

@@ -70,19 +70,35 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
         EvictionPolicy::S3Fifo => Policy::S3Fifo,
     };
     // The boot generation will come from the SSD tier's superblock; without one nothing outlives a start.
-    let options = StoreOptions { policy, epoch: 1, entries_max: 0 };
+    let options = StoreOptions {
+        policy,
+        epoch: 1,
+        entries_max: 0,
+    };
     let store = Store::new(writer, options);
     if let Some(home) = shard.home.as_mut() {
         home.add_tenant(parts.tenant, parts.arena.clone());
     }
-    shard.tenants[index] = Some(TenantShard::new(parts.tenant, parts.secret, parts.arena, store));
+    shard.tenants[index] = Some(TenantShard::new(
+        parts.tenant,
+        parts.secret,
+        parts.arena,
+        store,
+    ));
 }
 
-fn open_ring(context: &mut OrderContext<'_>, session: SessionId, bell: std::os::fd::OwnedFd) -> bool {
+fn open_ring(
+    context: &mut OrderContext<'_>,
+    session: SessionId,
+    bell: std::os::fd::OwnedFd,
+) -> bool {
     let number = context.shard.id.0;
     let ring = context.ring;
     let poll = |bell: &IoFd, key| ring.poll_multishot(bell, key);
-    let opened = context.shard.sessions.open_ring(session, number, bell, poll);
+    let opened = context
+        .shard
+        .sessions
+        .open_ring(session, number, bell, poll);
     if opened && let Some(place) = context.shard.sessions.find(session) {
         // A client may have submitted before its bell was polled.
         let until_ns = context.shard.now_ns + RING_ACTIVE_NS;
@@ -93,16 +109,18 @@ fn open_ring(context: &mut OrderContext<'_>, session: SessionId, bell: std::os::
 
 fn close_session(context: &mut OrderContext<'_>, id: SessionId, end: SessionEnd) {
     let shard = &mut *context.shard;
-    let Some((_, session)) = shard.sessions.close(id) else { return };
+    let Some((_, session)) = shard.sessions.close(id) else {
+        return;
+    };
     shard.watching.drop_session(id);
     let dead_until_ns = match end {
         SessionEnd::Farewell => None,
         SessionEnd::Death => Some(shard.now_ns + DEAD_LEASE_GRACE_MS * 1_000_000),
     };
     let tenant = shard.tenant_mut(session.tenant);
-    let waiters = tenant.waiters.remove_all(|waiter| {
-        matches!(waiter, crate::waiting::Waiter::Local(kept) if kept.session == id)
-    });
+    let waiters = tenant.waiters.remove_all(
+        |waiter| matches!(waiter, crate::waiting::Waiter::Local(kept) if kept.session == id),
+    );
     drop(waiters);
     tenant.drop_session(id, dead_until_ns);
 }

@@ -17,8 +17,8 @@ use chariot_base::ShardId;
 use chariot_base::limits::GRANULE_BYTES;
 use chariot_memory::{GranuleLedger, LedgerOptions};
 use chariot_shard::{
-    ControlReceiver, ControlSender, Mailboxes, ShardContext, ShardExecutor, ShardJoin, ShardSeat, ShardSpec,
-    SpinSetting, Watchdog, control_to_shard, mailboxes,
+    ControlReceiver, ControlSender, Mailboxes, ShardContext, ShardExecutor, ShardJoin, ShardSeat,
+    ShardSpec, SpinSetting, Watchdog, control_to_shard, mailboxes,
 };
 use chariot_shm::LifeThread;
 use chariot_shm::index::IndexOptions;
@@ -48,11 +48,19 @@ const ORDERS_CAPACITY: usize = 1024;
 const WATCHDOG_TICK: Duration = Duration::from_millis(20);
 
 fn failed(cause: impl Into<String>, remedy: impl Into<String>) -> StartError {
-    StartError { cause: cause.into(), remedy: remedy.into() }
+    StartError {
+        cause: cause.into(),
+        remedy: remedy.into(),
+    }
 }
 
 fn kernel(what: &str) -> impl Fn(io::Error) -> StartError + '_ {
-    move |error| failed(format!("{what}: {error}"), "raise RLIMIT_NOFILE or the memory limit, see --doctor")
+    move |error| {
+        failed(
+            format!("{what}: {error}"),
+            "raise RLIMIT_NOFILE or the memory limit, see --doctor",
+        )
+    }
 }
 
 /// What one shard's thread starts with.
@@ -98,7 +106,12 @@ impl Node {
         let kicks: Vec<AtomicU64> = joins.iter().map(|_| AtomicU64::new(0)).collect();
         let watchdog_kicks = Arc::new(kicks);
         tokio::spawn(watch(watchdog, Arc::clone(&watchdog_kicks)));
-        Ok(Self { shared, joins: Mutex::new(joins), life: Mutex::new(Some(life)), watchdog_kicks })
+        Ok(Self {
+            shared,
+            joins: Mutex::new(joins),
+            life: Mutex::new(Some(life)),
+            watchdog_kicks,
+        })
     }
 }
 
@@ -114,18 +127,27 @@ fn shape(options: &NodeOptions, boot_id: u64) -> TenantShape {
         virtual_granules: ledger.virtual_granules(),
         hugepages: options.hugepages,
         shard_count,
-        index_options: IndexOptions { boot_id, ..IndexOptions::new(entries) },
+        index_options: IndexOptions {
+            boot_id,
+            ..IndexOptions::new(entries)
+        },
     }
 }
 
 fn ledger_options(options: &NodeOptions) -> LedgerOptions {
     LedgerOptions {
-        granule_count: u32::try_from(options.memory_bytes / GRANULE_BYTES).expect("below 2^32 granules"),
+        granule_count: u32::try_from(options.memory_bytes / GRANULE_BYTES)
+            .expect("below 2^32 granules"),
         shard_count: u16::try_from(options.shards.len()).expect("at most 64 shards"),
     }
 }
 
-type Seats = (Vec<Seat>, Vec<ControlSender<ShardMessage>>, Watchdog, Vec<oneshot::Receiver<()>>);
+type Seats = (
+    Vec<Seat>,
+    Vec<ControlSender<ShardMessage>>,
+    Watchdog,
+    Vec<oneshot::Receiver<()>>,
+);
 
 fn seats(options: &NodeOptions) -> Result<Seats, StartError> {
     let mut seats = Vec::new();
@@ -134,8 +156,8 @@ fn seats(options: &NodeOptions) -> Result<Seats, StartError> {
             cpu: Some(placement.cpu),
             spin: match options.spin {
                 SpinBudget::Auto => SpinSetting::Auto,
-                SpinBudget::Fixed(spin) => {
-                    SpinSetting::Fixed { spin_us: u32::try_from(spin.as_micros()).unwrap_or(u32::MAX) }
+                SpinBudget::Fixed(spin) => SpinSetting::Fixed {
+                    spin_us: u32::try_from(spin.as_micros()).unwrap_or(u32::MAX),
                 },
             },
             ..ShardSpec::new(ShardId(u16::try_from(number).expect("at most 64 shards")))
@@ -154,7 +176,13 @@ fn seats(options: &NodeOptions) -> Result<Seats, StartError> {
         let listener = bind_tcp(options.listen)?;
         senders.push(sender);
         readies.push(started);
-        all.push(Seat { seat, boxes, orders, listener, ready });
+        all.push(Seat {
+            seat,
+            boxes,
+            orders,
+            listener,
+            ready,
+        });
     }
     Ok((all, senders, watchdog, readies))
 }
@@ -183,10 +211,19 @@ fn bind_unix(options: &NodeOptions) -> Result<UnixListener, StartError> {
     Ok(listener)
 }
 
-fn spawn(shared: &Arc<Shared>, seats: Vec<Seat>) -> Result<Vec<ShardJoin<io::Result<()>>>, StartError> {
+fn spawn(
+    shared: &Arc<Shared>,
+    seats: Vec<Seat>,
+) -> Result<Vec<ShardJoin<io::Result<()>>>, StartError> {
     let mut joins = Vec::new();
     for seat in seats {
-        let Seat { seat, boxes, orders, listener, ready } = seat;
+        let Seat {
+            seat,
+            boxes,
+            orders,
+            listener,
+            ready,
+        } = seat;
         let shared = Arc::clone(shared);
         let join = ShardExecutor::spawn(seat, move |context| {
             main(shared, context, boxes, orders, listener, ready)
@@ -199,7 +236,10 @@ fn spawn(shared: &Arc<Shared>, seats: Vec<Seat>) -> Result<Vec<ShardJoin<io::Res
 async fn await_ready(readies: Vec<oneshot::Receiver<()>>) -> Result<(), StartError> {
     for ready in readies {
         ready.await.map_err(|_ended| {
-            failed("a shard ended while it started", "its cause stands in the log above; see chariotd --doctor")
+            failed(
+                "a shard ended while it started",
+                "its cause stands in the log above; see chariotd --doctor",
+            )
         })?;
     }
     Ok(())
@@ -215,10 +255,20 @@ async fn main(
     ready: oneshot::Sender<()>,
 ) -> io::Result<()> {
     let id = context.shard();
-    let home = if id == ShardId(0) { Some(home(&shared)?) } else { None };
+    let home = if id == ShardId(0) {
+        Some(home(&shared)?)
+    } else {
+        None
+    };
     let mail = Mail::new(id, boxes);
     let shard = Rc::new(RefCell::new(Shard::new(id, shared, mail, home)));
-    context.spawn_local(listener::serve(Rc::clone(&shard), context.clone(), listener)).detach();
+    context
+        .spawn_local(listener::serve(
+            Rc::clone(&shard),
+            context.clone(),
+            listener,
+        ))
+        .detach();
     if ready.send(()).is_err() {
         // The control thread has given up on this start.
         return Ok(());
@@ -245,7 +295,12 @@ fn home(shared: &Arc<Shared>) -> io::Result<GranuleHome> {
 
 /// Makes tenants that connections ask for.
 async fn serve_wishes(shared: Arc<Shared>, mut wishes: mpsc::UnboundedReceiver<TenantWanted>) {
-    while let Some(TenantWanted { name, shard, ticket }) = wishes.recv().await {
+    while let Some(TenantWanted {
+        name,
+        shard,
+        ticket,
+    }) = wishes.recv().await
+    {
         let status = match shared.tenant(&name).await {
             Ok(_) => chariot_proto::Status::Ok,
             Err(error) => {

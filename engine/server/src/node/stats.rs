@@ -34,7 +34,12 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
         stats.leases += tenant.leases.idle_count();
         stats.quarantine_bytes[0] += quarantine.bytes;
         stats.quarantine_bytes[1] += tenant.io_pins.bytes();
-        let memory = MemoryReport::new(&tenant.extents.stats(), store.bytes, leases, quarantine.bytes);
+        let memory = MemoryReport::new(
+            &tenant.extents.stats(),
+            store.bytes,
+            leases,
+            quarantine.bytes,
+        );
         stats.payload_bytes += memory.payload;
         stats.slack_bytes += memory.slack;
         stats.free_bytes += memory.free;
@@ -48,5 +53,8 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
     stats.local_rings = shard.sessions.ring_count();
     stats.connections = shard.connections as u64;
     stats.expulsions = shard.sessions.expulsions();
-    ShardReport { shard: stats, home: shard.home.as_ref().map(|home| home.stats()) }
+    ShardReport {
+        shard: stats,
+        home: shard.home.as_ref().map(|home| home.stats()),
+    }
 }

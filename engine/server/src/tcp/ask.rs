@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use chariot_base::TenantId;
 use chariot_proto::message::{
-    DeleteRequest, DeleteResponse, ExistRequest, ExistResponse, ExpireRequest, ExpireResponse, KeyBatch, Message,
-    PrefixRequest, PrefixResponse, SizeRequest, SizeResponse,
+    DeleteRequest, DeleteResponse, ExistRequest, ExistResponse, ExpireRequest, ExpireResponse,
+    KeyBatch, Message, PrefixRequest, PrefixResponse, SizeRequest, SizeResponse,
 };
 use chariot_proto::{FrameHeader, KeyHash, Status, check_key};
 
@@ -31,7 +31,9 @@ async fn all(
             });
             flying.push_back(call);
         }
-        let Some(call) = flying.pop_front() else { return };
+        let Some(call) = flying.pop_front() else {
+            return;
+        };
         let reply = match call {
             Some(answer) => answer.await,
             None => Reply::status(Status::KeyInvalid),
@@ -43,7 +45,12 @@ async fn all(
 }
 
 const fn find(tenant: TenantId, hash: KeyHash) -> Call {
-    Call::Find { tenant, hash, hold: false, wait_until_ns: 0 }
+    Call::Find {
+        tenant,
+        hash,
+        hold: false,
+        wait_until_ns: 0,
+    }
 }
 
 async fn decoded<M: Message>(
@@ -54,13 +61,18 @@ async fn decoded<M: Message>(
     match chariot_proto::decode(header, body) {
         Ok(message) => Ok(Some(message)),
         Err(error) => {
-            peer.refuse(header, error.status(), &error.to_string()).await?;
+            peer.refuse(header, error.status(), &error.to_string())
+                .await?;
             Ok(None)
         },
     }
 }
 
-async fn statuses(peer: &Peer, keys: &KeyBatch, make: impl Fn(TenantId, KeyHash) -> Call) -> Vec<u16> {
+async fn statuses(
+    peer: &Peer,
+    keys: &KeyBatch,
+    make: impl Fn(TenantId, KeyHash) -> Call,
+) -> Vec<u16> {
     let mut statuses = Vec::with_capacity(keys.len());
     all(peer, keys, make, |reply| {
         statuses.push(Peer::status_of(reply).as_u16());
@@ -71,15 +83,31 @@ async fn statuses(peer: &Peer, keys: &KeyBatch, make: impl Fn(TenantId, KeyHash)
 }
 
 /// Answers which keys exist.
-pub(super) async fn exist(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Result<(), ConnectionEnd> {
-    let Some(request) = decoded::<ExistRequest>(peer, header, body).await? else { return Ok(()) };
+pub(super) async fn exist(
+    peer: &Peer,
+    header: &FrameHeader,
+    body: &[u8],
+) -> Result<(), ConnectionEnd> {
+    let Some(request) = decoded::<ExistRequest>(peer, header, body).await? else {
+        return Ok(());
+    };
     let statuses = statuses(peer, &request.keys, find).await;
-    peer.send(&FrameHeader::answer(header, Status::Ok), &ExistResponse { statuses }).await
+    peer.send(
+        &FrameHeader::answer(header, Status::Ok),
+        &ExistResponse { statuses },
+    )
+    .await
 }
 
 /// Answers how many leading keys exist.
-pub(super) async fn prefix(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Result<(), ConnectionEnd> {
-    let Some(request) = decoded::<PrefixRequest>(peer, header, body).await? else { return Ok(()) };
+pub(super) async fn prefix(
+    peer: &Peer,
+    header: &FrameHeader,
+    body: &[u8],
+) -> Result<(), ConnectionEnd> {
+    let Some(request) = decoded::<PrefixRequest>(peer, header, body).await? else {
+        return Ok(());
+    };
     let mut count = 0;
     all(peer, &request.keys, find, |reply| {
         let exists = Peer::status_of(reply).is_ok();
@@ -87,38 +115,77 @@ pub(super) async fn prefix(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Re
         exists
     })
     .await;
-    peer.send(&FrameHeader::answer(header, Status::Ok), &PrefixResponse { count }).await
+    peer.send(
+        &FrameHeader::answer(header, Status::Ok),
+        &PrefixResponse { count },
+    )
+    .await
 }
 
 /// Answers how long values are.
-pub(super) async fn size(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Result<(), ConnectionEnd> {
-    let Some(request) = decoded::<SizeRequest>(peer, header, body).await? else { return Ok(()) };
+pub(super) async fn size(
+    peer: &Peer,
+    header: &FrameHeader,
+    body: &[u8],
+) -> Result<(), ConnectionEnd> {
+    let Some(request) = decoded::<SizeRequest>(peer, header, body).await? else {
+        return Ok(());
+    };
     let mut response = SizeResponse::default();
     all(peer, &request.keys, find, |reply| {
-        let size = if let Reply::Found(found) = reply { found.extent.len } else { 0 };
+        let size = if let Reply::Found(found) = reply {
+            found.extent.len
+        } else {
+            0
+        };
         response.sizes.push(size);
         response.statuses.push(Peer::status_of(reply).as_u16());
         true
     })
     .await;
-    peer.send(&FrameHeader::answer(header, Status::Ok), &response).await
+    peer.send(&FrameHeader::answer(header, Status::Ok), &response)
+        .await
 }
 
 /// Removes keys.
-pub(super) async fn delete(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Result<(), ConnectionEnd> {
-    let Some(request) = decoded::<DeleteRequest>(peer, header, body).await? else { return Ok(()) };
+pub(super) async fn delete(
+    peer: &Peer,
+    header: &FrameHeader,
+    body: &[u8],
+) -> Result<(), ConnectionEnd> {
+    let Some(request) = decoded::<DeleteRequest>(peer, header, body).await? else {
+        return Ok(());
+    };
     let make = |tenant, hash| Call::Delete { tenant, hash };
     let statuses = statuses(peer, &request.keys, make).await;
-    peer.send(&FrameHeader::answer(header, Status::Ok), &DeleteResponse { statuses }).await
+    peer.send(
+        &FrameHeader::answer(header, Status::Ok),
+        &DeleteResponse { statuses },
+    )
+    .await
 }
 
 /// Gives keys a new time to live.
-pub(super) async fn expire(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Result<(), ConnectionEnd> {
-    let Some(request) = decoded::<ExpireRequest>(peer, header, body).await? else { return Ok(()) };
+pub(super) async fn expire(
+    peer: &Peer,
+    header: &FrameHeader,
+    body: &[u8],
+) -> Result<(), ConnectionEnd> {
+    let Some(request) = decoded::<ExpireRequest>(peer, header, body).await? else {
+        return Ok(());
+    };
     let ttl_ms = request.ttl_ms;
-    let make = |tenant, hash| Call::Expire { tenant, hash, ttl_ms };
+    let make = |tenant, hash| Call::Expire {
+        tenant,
+        hash,
+        ttl_ms,
+    };
     let statuses = statuses(peer, &request.keys, make).await;
-    peer.send(&FrameHeader::answer(header, Status::Ok), &ExpireResponse { statuses }).await
+    peer.send(
+        &FrameHeader::answer(header, Status::Ok),
+        &ExpireResponse { statuses },
+    )
+    .await
 }
 
 /// Answers that the node lives.

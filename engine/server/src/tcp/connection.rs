@@ -21,7 +21,9 @@ use crate::tcp::{ask, get, set};
 pub(super) async fn serve(shard: &Rc<RefCell<Shard>>, context: &ShardContext, socket: IoFd) {
     let deadline_ns = shard.borrow().now_ns + HANDSHAKE_MS * 1_000_000;
     let ring = context.ring();
-    let introduced = context.timeout_at(deadline_ns, introduce(shard, context, &ring, socket)).await;
+    let introduced = context
+        .timeout_at(deadline_ns, introduce(shard, context, &ring, socket))
+        .await;
     let (peer, id) = match introduced {
         Ok(Ok(pair)) => pair,
         Ok(Err(end)) => {
@@ -47,7 +49,10 @@ struct Newcomer<'a> {
 
 impl Newcomer<'_> {
     async fn receive(&self) -> Result<(FrameHeader, Vec<u8>), ConnectionEnd> {
-        let limits = FrameLimits { body_max: 64 << 10, ..FrameLimits::with_payload_max(0) };
+        let limits = FrameLimits {
+            body_max: 64 << 10,
+            ..FrameLimits::with_payload_max(0)
+        };
         let head = vec![0; usize::from(HEADER_LEN)];
         let (received, head) = self.ring.recv_exact_bytes(self.socket, head, 0).await;
         received?;
@@ -73,7 +78,11 @@ impl Newcomer<'_> {
         Ok(sent?)
     }
 
-    async fn refuse<T>(&self, request: &FrameHeader, refused: &Refused) -> Result<T, ConnectionEnd> {
+    async fn refuse<T>(
+        &self,
+        request: &FrameHeader,
+        refused: &Refused,
+    ) -> Result<T, ConnectionEnd> {
         let header = FrameHeader::answer(request, refused.status()).with_opcode(Opcode::Refused);
         self.send(&header, refused).await?;
         Err(ConnectionEnd::Refused)
@@ -91,7 +100,10 @@ async fn introduce(
     socket: IoFd,
 ) -> Result<(Peer, SessionId), ConnectionEnd> {
     let shared = std::sync::Arc::clone(&shard.borrow().shared);
-    let newcomer = Newcomer { ring, socket: &socket };
+    let newcomer = Newcomer {
+        ring,
+        socket: &socket,
+    };
     let (first, body) = newcomer.receive().await?;
     let hello: Hello = decode(&first, &body).map_err(|error| malformed(&error))?;
     let (nonce, stand_in) = shared.nonces();
@@ -109,12 +121,24 @@ async fn introduce(
         Err(refused) => return newcomer.refuse(&second, &refused).await,
     };
     if shared.is_draining() {
-        return newcomer.refuse(&second, &Refused::new(Status::ShuttingDown, "the node is draining")).await;
+        return newcomer
+            .refuse(
+                &second,
+                &Refused::new(Status::ShuttingDown, "the node is draining"),
+            )
+            .await;
     }
     let tickets = shard.borrow().tickets.clone();
-    let tenant = match shared.tenant_for_shard(&admitted.tenant, context, &tickets).await {
+    let tenant = match shared
+        .tenant_for_shard(&admitted.tenant, context, &tickets)
+        .await
+    {
         Ok(tenant) => tenant,
-        Err(text) => return newcomer.refuse(&second, &Refused::new(Status::Busy, text)).await,
+        Err(text) => {
+            return newcomer
+                .refuse(&second, &Refused::new(Status::Busy, text))
+                .await;
+        },
     };
     let Some(id) = shared.registry.open(|id| crate::seam::SessionSummary {
         id: id.0,
@@ -123,8 +147,13 @@ async fn introduce(
         tenant: tenant.name.clone(),
         ..crate::seam::SessionSummary::default()
     }) else {
-        let text = format!("this node serves {} sessions already; close some", shared.options.sessions_max);
-        return newcomer.refuse(&second, &Refused::new(Status::Busy, text)).await;
+        let text = format!(
+            "this node serves {} sessions already; close some",
+            shared.options.sessions_max
+        );
+        return newcomer
+            .refuse(&second, &Refused::new(Status::Busy, text))
+            .await;
     };
     let mut welcome: Welcome = shared.welcome_remote(&tenant, id);
     if !admitted.wants_shared_memory {
@@ -161,7 +190,9 @@ async fn requests(peer: &Peer) -> ConnectionEnd {
         head = back;
         match received {
             Ok(()) => {},
-            Err(chariot_shard::RingError::EndOfStream { received: 0, .. }) => return ConnectionEnd::Closed,
+            Err(chariot_shard::RingError::EndOfStream { received: 0, .. }) => {
+                return ConnectionEnd::Closed;
+            },
             Err(error) => return error.into(),
         }
         let header = match FrameHeader::parse(&head, &limits) {
@@ -200,7 +231,10 @@ async fn request(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Result<(), C
     let late = deadline_ns != 0 && deadline_ns <= peer.shard.borrow().now_ns;
     let refusal = match opcode {
         _ if draining => Some((Status::ShuttingDown, "the node is draining")),
-        _ if late => Some((Status::Timeout, "the deadline had passed when the request was read")),
+        _ if late => Some((
+            Status::Timeout,
+            "the deadline had passed when the request was read",
+        )),
         Some(Opcode::Set) => return set::handle(peer, header, body, deadline_ns).await,
         Some(Opcode::Get | Opcode::View | Opcode::Wait) => {
             return get::handle(peer, header, body, deadline_ns).await;
@@ -212,7 +246,10 @@ async fn request(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Result<(), C
         Some(Opcode::Expire) => return ask::expire(peer, header, body).await,
         Some(Opcode::Nop) => return ask::nop(peer, header).await,
         Some(Opcode::Bye) => return Err(ConnectionEnd::Closed),
-        Some(_) | None => Some((Status::NotSupported, "this node has no engine for this opcode")),
+        Some(_) | None => Some((
+            Status::NotSupported,
+            "this node has no engine for this opcode",
+        )),
     };
     let (status, text) = refusal.expect("all others returned");
     peer.skip(header.payload_len).await?;

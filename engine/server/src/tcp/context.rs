@@ -71,37 +71,58 @@ impl Peer {
             }
         } else {
             let from = shard.id;
-            shard.mail.send(owner, ShardMessage::Call { from, ticket: Some(ticket), call });
+            shard.mail.send(
+                owner,
+                ShardMessage::Call {
+                    from,
+                    ticket: Some(ticket),
+                    call,
+                },
+            );
         }
         answer
     }
 
     /// Names bytes of an extent for the ring.
     pub(super) fn span(&self, extent: Extent) -> IoSpan {
-        IoSpan::new(Rc::clone(&self.arena), extent.offset, extent.len).expect("granted extents lie in the arena")
+        IoSpan::new(Rc::clone(&self.arena), extent.offset, extent.len)
+            .expect("granted extents lie in the arena")
     }
 
     /// Encodes and sends an answer without payload.
-    pub(super) async fn send<M: Message>(&self, header: &FrameHeader, message: &M) -> Result<(), ConnectionEnd> {
+    pub(super) async fn send<M: Message>(
+        &self,
+        header: &FrameHeader,
+        message: &M,
+    ) -> Result<(), ConnectionEnd> {
         let mut out = self.out.take();
         out.clear();
-        chariot_proto::encode_frame(&mut out, header, message).expect("the answer is within its limits");
+        chariot_proto::encode_frame(&mut out, header, message)
+            .expect("the answer is within its limits");
         let (sent, out) = self.ring.send_all_bytes(&self.socket, out).await;
         self.out.replace(out);
         Ok(sent?)
     }
 
     /// Answers a request that failed as a whole.
-    pub(super) async fn refuse(&self, request: &FrameHeader, status: Status, text: &str) -> Result<(), ConnectionEnd> {
+    pub(super) async fn refuse(
+        &self,
+        request: &FrameHeader,
+        status: Status,
+        text: &str,
+    ) -> Result<(), ConnectionEnd> {
         let refused = chariot_proto::message::Refused::new(status, text);
-        self.send(&FrameHeader::answer(request, status), &refused).await
+        self.send(&FrameHeader::answer(request, status), &refused)
+            .await
     }
 
     /// Receives and drops `len` bytes of payload, so that the stream stays in step.
     pub(super) async fn skip(&self, mut len: u64) -> Result<(), ConnectionEnd> {
         let mut scratch = self.scratch.take();
         while len > 0 {
-            let piece = usize::try_from(len).unwrap_or(usize::MAX).min(crate::limits::COPY_SLICE_BYTES);
+            let piece = usize::try_from(len)
+                .unwrap_or(usize::MAX)
+                .min(crate::limits::COPY_SLICE_BYTES);
             scratch.resize(piece, 0);
             let (received, back) = self.ring.recv_exact_bytes(&self.socket, scratch, 0).await;
             scratch = back;
@@ -114,7 +135,11 @@ impl Peer {
 
     /// The absolute monotonic deadline of a request whose header says one in wall clock time; 0 = none.
     pub(super) fn deadline_ns(&self, header: &FrameHeader) -> u64 {
-        deadline_from_wall(header.deadline_unix_ms, unix_ms(), self.shard.borrow().now_ns)
+        deadline_from_wall(
+            header.deadline_unix_ms,
+            unix_ms(),
+            self.shard.borrow().now_ns,
+        )
     }
 
     /// The reply of a call that is only a status.
@@ -128,7 +153,9 @@ impl Peer {
 
 /// Wall clock in milliseconds since 1970.
 pub(super) fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -138,7 +165,9 @@ fn deadline_from_wall(deadline_unix_ms: u64, unix_ms: u64, now_ns: u64) -> u64 {
     }
     let left_ms = deadline_unix_ms.saturating_sub(unix_ms);
     // Never 0, which would mean none: an expired one is a nanosecond in the past.
-    now_ns.saturating_add(left_ms.saturating_mul(1_000_000)).max(1)
+    now_ns
+        .saturating_add(left_ms.saturating_mul(1_000_000))
+        .max(1)
 }
 
 #[cfg(test)]

@@ -33,19 +33,29 @@ pub(super) async fn handle(
 ) -> Result<(), ConnectionEnd> {
     let request: GetRequest = match chariot_proto::decode(header, body) {
         Ok(request) => request,
-        Err(error) => return peer.refuse(header, error.status(), &error.to_string()).await,
+        Err(error) => {
+            return peer
+                .refuse(header, error.status(), &error.to_string())
+                .await;
+        },
     };
     let parts = find_all(peer, &request, deadline_ns).await;
-    let response = GetResponse { answers: parts.iter().map(|part| part.answer).collect() };
+    let response = GetResponse {
+        answers: parts.iter().map(|part| part.answer).collect(),
+    };
     let mut frame = Vec::new();
     let answer = FrameHeader::answer(header, Status::Ok);
     if let Err(error) = chariot_proto::encode_frame(&mut frame, &answer, &response) {
-        return peer.refuse(header, error.status(), &error.to_string()).await;
+        return peer
+            .refuse(header, error.status(), &error.to_string())
+            .await;
     }
     let mut pieces = vec![Piece::Bytes(frame)];
     for (hold, bytes) in parts.into_iter().filter_map(|part| part.hold) {
         if pieces.len() == PIECES_MAX {
-            peer.ring.send_gather(&peer.socket, std::mem::take(&mut pieces)).await?;
+            peer.ring
+                .send_gather(&peer.socket, std::mem::take(&mut pieces))
+                .await?;
         }
         // The span owns the hold: the pin falls when the kernel has taken the last byte.
         pieces.push(Piece::Span(peer.span(bytes).with_owner(hold)));
@@ -58,7 +68,8 @@ async fn find_all(peer: &Peer, request: &GetRequest, deadline_ns: u64) -> Vec<Pa
     let want_payload = request.flags & GetRequest::WANT_PAYLOAD != 0;
     let wait_until_ns = wait_until(peer, request.wait_ms, deadline_ns);
     let mut parts = Vec::with_capacity(request.keys.len());
-    let mut flying: VecDeque<(Option<(chariot_base::ShardId, Answer)>, Option<ByteRange>)> = VecDeque::new();
+    let mut flying: VecDeque<(Option<(chariot_base::ShardId, Answer)>, Option<ByteRange>)> =
+        VecDeque::new();
     let mut ranges = request.ranges.iter().copied();
     let mut keys = request.keys.iter();
     loop {
@@ -71,10 +82,17 @@ async fn find_all(peer: &Peer, request: &GetRequest, deadline_ns: u64) -> Vec<Pa
             }
             let hash = KeyHash::of(&peer.tenant.secret, key);
             let owner = peer.owner(hash);
-            let call = Call::Find { tenant: peer.tenant.id, hash, hold: want_payload, wait_until_ns };
+            let call = Call::Find {
+                tenant: peer.tenant.id,
+                hash,
+                hold: want_payload,
+                wait_until_ns,
+            };
             flying.push_back((Some((owner, peer.call(owner, call))), range));
         }
-        let Some((call, range)) = flying.pop_front() else { return parts };
+        let Some((call, range)) = flying.pop_front() else {
+            return parts;
+        };
         let Some((owner, answer)) = call else {
             parts.push(failed(Status::KeyInvalid));
             continue;
@@ -86,7 +104,10 @@ async fn find_all(peer: &Peer, request: &GetRequest, deadline_ns: u64) -> Vec<Pa
                     .then(|| Hold::new(&peer.shard, owner, peer.tenant.id, found.extent, false));
                 describe(peer, request, &found, hold, range)
             },
-            Reply::Done { status: Status::Timeout, .. } => failed(Status::NotFound),
+            Reply::Done {
+                status: Status::Timeout,
+                ..
+            } => failed(Status::NotFound),
             Reply::Done { status, .. } => failed(status),
             Reply::Reserved(_) => unreachable!("a find reserves nothing"),
         });
@@ -98,11 +119,21 @@ fn wait_until(peer: &Peer, wait_ms: u64, deadline_ns: u64) -> u64 {
         return 0;
     }
     let until = peer.shard.borrow().now_ns + wait_ms * 1_000_000;
-    if deadline_ns == 0 { until } else { until.min(deadline_ns) }
+    if deadline_ns == 0 {
+        until
+    } else {
+        until.min(deadline_ns)
+    }
 }
 
 fn failed(status: Status) -> Part {
-    Part { answer: KeyAnswer { status: status.as_u16(), ..KeyAnswer::default() }, hold: None }
+    Part {
+        answer: KeyAnswer {
+            status: status.as_u16(),
+            ..KeyAnswer::default()
+        },
+        hold: None,
+    }
 }
 
 fn describe(
@@ -117,15 +148,25 @@ fn describe(
         return failed(Status::RangeInvalid);
     };
     let now_ms = peer.shard.borrow().now_ms;
-    let crc = found.crc.filter(|_| request.flags & GetRequest::WANT_CRC != 0);
+    let crc = found
+        .crc
+        .filter(|_| request.flags & GetRequest::WANT_CRC != 0);
     let answer = KeyAnswer {
         size,
         len: if hold.is_some() { len } else { 0 },
         version: found.version,
-        ttl_ms: if found.expiry_ms == 0 { 0 } else { found.expiry_ms.saturating_sub(now_ms).max(1) },
+        ttl_ms: if found.expiry_ms == 0 {
+            0
+        } else {
+            found.expiry_ms.saturating_sub(now_ms).max(1)
+        },
         crc: crc.unwrap_or(0),
         status: Status::Ok.as_u16(),
-        flags: if crc.is_some() { KeyAnswer::CRC_PRESENT } else { 0 },
+        flags: if crc.is_some() {
+            KeyAnswer::CRC_PRESENT
+        } else {
+            0
+        },
     };
     let hold = hold
         .filter(|_| len > 0)

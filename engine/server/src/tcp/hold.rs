@@ -23,7 +23,10 @@ pub(super) struct Hold {
 
 impl std::fmt::Debug for Hold {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Hold").field("extent", &self.extent).finish_non_exhaustive()
+        formatter
+            .debug_struct("Hold")
+            .field("extent", &self.extent)
+            .finish_non_exhaustive()
     }
 }
 
@@ -37,7 +40,14 @@ impl Hold {
         is_reservation: bool,
     ) -> Rc<Self> {
         let shard = Rc::clone(shard);
-        Rc::new(Self { shard, owner, tenant, extent, is_reservation, is_over: std::cell::Cell::new(false) })
+        Rc::new(Self {
+            shard,
+            owner,
+            tenant,
+            extent,
+            is_reservation,
+            is_over: std::cell::Cell::new(false),
+        })
     }
 
     /// What is held.
@@ -58,11 +68,21 @@ impl Drop for Hold {
             return;
         }
         let (tenant, extent) = (self.tenant, self.extent);
-        let call =
-            if self.is_reservation { Call::Abort { tenant, extent } } else { Call::Release { tenant, extent } };
+        let call = if self.is_reservation {
+            Call::Abort { tenant, extent }
+        } else {
+            Call::Release { tenant, extent }
+        };
         // Dropped by a task or by the data ring, neither of which runs inside a borrow of the shard.
         let mut shard = self.shard.borrow_mut();
         let from = shard.id;
-        shard.mail.send(self.owner, ShardMessage::Call { from, ticket: None, call });
+        shard.mail.send(
+            self.owner,
+            ShardMessage::Call {
+                from,
+                ticket: None,
+                call,
+            },
+        );
     }
 }

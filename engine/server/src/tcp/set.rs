@@ -24,10 +24,14 @@ pub(super) async fn handle(
         Ok(request) => request,
         Err(error) => {
             peer.skip(header.payload_len).await?;
-            return peer.refuse(header, error.status(), &error.to_string()).await;
+            return peer
+                .refuse(header, error.status(), &error.to_string())
+                .await;
         },
     };
-    let mode = request.write_mode().map_or(Err(Status::InvalidArgument), supported_mode);
+    let mode = request
+        .write_mode()
+        .map_or(Err(Status::InvalidArgument), supported_mode);
     let mode = match mode {
         Ok(mode) => mode,
         Err(status) => {
@@ -44,14 +48,25 @@ pub(super) async fn handle(
     };
     let mut answers = Vec::with_capacity(request.keys.len());
     for (key, item) in request.keys.iter().zip(&request.items) {
-        let options = CommitOptions { crc: item.crc(), ..options };
+        let options = CommitOptions {
+            crc: item.crc(),
+            ..options
+        };
         let (status, version) = match one(peer, key, item, options, deadline_ns).await? {
             Reply::Done { status, version } => (status, version),
             Reply::Found(_) | Reply::Reserved(_) => unreachable!("a set ends with a status"),
         };
-        answers.push(SetAnswer { version, status: status.as_u16(), ..SetAnswer::default() });
+        answers.push(SetAnswer {
+            version,
+            status: status.as_u16(),
+            ..SetAnswer::default()
+        });
     }
-    peer.send(&FrameHeader::answer(header, Status::Ok), &SetResponse { answers }).await
+    peer.send(
+        &FrameHeader::answer(header, Status::Ok),
+        &SetResponse { answers },
+    )
+    .await
 }
 
 /// Stores one value; an error ends the connection, everything else is the key's own answer.
@@ -69,7 +84,17 @@ async fn one(
     }
     let hash = KeyHash::of(&peer.tenant.secret, key);
     let owner = peer.owner(hash);
-    let extent = match peer.call(owner, Call::Reserve { tenant, len: item.value_len, deadline_ns }).await {
+    let extent = match peer
+        .call(
+            owner,
+            Call::Reserve {
+                tenant,
+                len: item.value_len,
+                deadline_ns,
+            },
+        )
+        .await
+    {
         Reply::Reserved(extent) => extent,
         refused => {
             peer.skip(item.value_len).await?;
@@ -86,7 +111,17 @@ async fn one(
         return Ok(Reply::status(Status::ChecksumMismatch));
     }
     hold.commit();
-    Ok(peer.call(owner, Call::Commit { tenant, hash, extent, options }).await)
+    Ok(peer
+        .call(
+            owner,
+            Call::Commit {
+                tenant,
+                hash,
+                extent,
+                options,
+            },
+        )
+        .await)
 }
 
 /// Computes the checksum of received bytes in slices, so that the shard serves others in between.
@@ -95,7 +130,10 @@ async fn checksum(peer: &Peer, extent: Extent) -> u32 {
     let mut at = 0;
     while at < extent.len {
         let len = (extent.len - at).min(COPY_SLICE_BYTES as u64);
-        crc = peer.tenant.arena.crc_append(crc, Extent::new(extent.offset + at, len));
+        crc = peer
+            .tenant
+            .arena
+            .crc_append(crc, Extent::new(extent.offset + at, len));
         at += len;
         if at < extent.len {
             peer.context.yield_now().await;
