@@ -1,4 +1,9 @@
 //! Session bells: eventfds shared with a client that may do to them whatever it likes.
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module"
+)]
 
 mod support;
 
@@ -7,7 +12,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use chariot_shard::{DataRing, IoFd, Pass, PollHandle, Progress, ShardExecutor};
 use support::{seat, wait_until};

@@ -1,10 +1,5 @@
 //! The index against a std map, over private memory.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests, in a file of tests only"
-)]
-
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::os::fd::AsFd;
@@ -216,6 +211,23 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_large_table_splits_by_tags_alone() {
+    let mut index = writer(400_000, 1 << 16);
+    for key in 0..400_000 {
+        // Every third key has tag bits of zero, which the tag does not tell.
+        let (hi, lo) = hash(key);
+        let hi = if key % 3 == 0 {
+            (hi & !0xffff_0000) | ((key & 1) << 16)
+        } else {
+            hi
+        };
+        index.insert(hi, lo, &RecordWords::default()).unwrap();
+    }
+    assert!(index.usage().buckets > 1 << 16);
+    index.check_invariants();
 }
 
 #[test]
