@@ -22,7 +22,8 @@ pub struct TenantId(pub u16);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
 
-/// Names one record of a tenant's index on one shard; starts at 1, so `Option<RecordId>` is 4 bytes.
+/// Names one record of a tenant's index on one shard; starts at 1, so `Option<RecordId>` is 4
+/// bytes.
 ///
 /// Lives on: owner shard of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -35,7 +35,8 @@ pub trait Random {
     }
 }
 
-/// Says until when an answer is worth having: absolute nanoseconds of the monotonic clock; 0 is none.
+/// Says until when an answer is worth having: absolute nanoseconds of the monotonic clock; 0 is
+/// none.
 ///
 /// Lives on: any shard.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

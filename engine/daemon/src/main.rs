@@ -4,17 +4,19 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use chariotd::seam::{NodeControl, NodeOptions, StartError};
+use chariot_server::Node;
+use chariotd::run::StartingNode;
+use chariotd::seam::{NodeControl, NodeOptions};
 
 fn main() -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
     chariotd::run::run(std::env::args_os().skip(1), environment, start_node)
 }
 
-/// The engine's place.
-fn start_node(_options: NodeOptions) -> Result<Arc<dyn NodeControl>, StartError> {
-    Err(StartError {
-        cause: "this build has no node engine yet".to_owned(),
-        remedy: "build a later commit".to_owned(),
+/// Starts the engine on the control thread.
+fn start_node(options: NodeOptions) -> StartingNode {
+    Box::pin(async {
+        let node: Arc<dyn NodeControl> = Arc::new(Node::start(options).await?);
+        Ok(node)
     })
 }

@@ -24,7 +24,10 @@ use crate::settings::{RawSettings, SETTINGS, SettingsError, document};
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Starts a node; called on the control thread inside its runtime.
-pub type StartNode = fn(NodeOptions) -> Result<Arc<dyn NodeControl>, StartError>;
+pub type StartNode = fn(NodeOptions) -> StartingNode;
+/// A node that starts, on the control thread.
+pub type StartingNode =
+    std::pin::Pin<Box<dyn Future<Output = Result<Arc<dyn NodeControl>, StartError>>>>;
 
 /// Exit status of a refused start.
 const REFUSED: u8 = 1;
@@ -159,7 +162,7 @@ async fn control_thread(
     log_exposure(&settings);
     let (listen, socket) = (settings.node.listen, settings.node.socket.clone());
     let shard_count = settings.node.shards.len();
-    let node = start_node(settings.node)?;
+    let node = start_node(settings.node).await?;
     let admin = Arc::new(Admin {
         node: Arc::clone(&node),
         in_force: settings.in_force,

@@ -5,11 +5,13 @@
 //! or reads bytes that a client may change meanwhile, and validates what it has read.
 //!
 //! The file is sparse at its virtual size from the start, so growth needs no message; physical
-//! memory is bounded by the ledger's credits. Neighbours: `granule` decides, `populate` makes pages.
+//! memory is bounded by the ledger's credits. Neighbours: `granule` decides, `populate` makes
+//! pages.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use chariot_base::limits::GRANULE_BYTES;
@@ -29,7 +31,7 @@ pub struct ArenaOptions {
 #[derive(Debug)]
 pub struct ArenaMemory {
     // The order of the drops does not matter: a mapping outlives its descriptor.
-    mapping: Mapping,
+    mapping: Arc<Mapping>,
     memfd: Memfd,
     page_bytes: usize,
 }
@@ -69,7 +71,7 @@ impl ArenaMemory {
             usize::try_from(page_bytes).map_err(|_negative| io::Error::last_os_error())?;
         assert!(page_bytes.is_power_of_two());
         Ok(Self {
-            mapping,
+            mapping: Arc::new(mapping),
             memfd,
             page_bytes,
         })
@@ -98,7 +100,8 @@ impl ArenaMemory {
         self.memfd.read_only()
     }
 
-    /// Returns where an extent lies in this process; valid for `extent.len` bytes while `self` lives.
+    /// Returns where an extent lies in this process; valid for `extent.len` bytes while `self`
+    /// lives.
     ///
     /// # Panics
     /// When the extent exceeds the arena.
@@ -143,6 +146,38 @@ impl ArenaMemory {
         let len = usize::try_from(extent.len).expect("inside a mapping");
         // SAFETY: `ptr` checked that all `len` bytes are mapped; nothing is written.
         unsafe { copy::crc32c(source, len) }
+    }
+
+    /// Shares the mapping, as memory that outlives the operations on it.
+    pub fn mapping(&self) -> Arc<Mapping> {
+        Arc::clone(&self.mapping)
+    }
+
+    /// Copies from another process's memory into an extent that the caller owns. The source may change meanwhile: then
+    /// that is what was copied.
+    ///
+    /// # Panics
+    /// When a range exceeds its memory.
+    pub fn copy_from(&self, extent: Extent, source: &Mapping, from: u64) {
+        let target = self.ptr(extent).as_ptr();
+        let len = usize::try_from(extent.len).expect("inside a mapping");
+        let from = usize::try_from(from).expect("inside a mapping");
+        assert!(from.checked_add(len).is_some_and(|end| end <= source.len()));
+        // SAFETY: `from` is inside the mapping, asserted above.
+        let start = unsafe { source.base().add(from) };
+        // SAFETY: both ranges lie inside their mappings (asserted above and by `ptr`), which are different memories.
+        unsafe { copy::copy(target, start.as_ptr(), len) };
+    }
+
+    /// Continues the CRC32C `crc` (0 to begin) over an extent's bytes.
+    ///
+    /// # Panics
+    /// When the extent exceeds the arena.
+    pub fn crc_append(&self, crc: u32, extent: Extent) -> u32 {
+        let start = self.ptr(extent).as_ptr();
+        let len = usize::try_from(extent.len).expect("inside a mapping");
+        // SAFETY: `ptr` checked that `extent.len` bytes lie inside the mapping.
+        unsafe { copy::crc32c_append(crc, start, len) }
     }
 
     /// Copies an extent's first `target.len()` bytes out; a client may be writing them meanwhile.

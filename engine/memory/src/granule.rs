@@ -550,6 +550,29 @@ impl GranuleLedger {
         donors
     }
 
+    /// Returns how many shards the node has.
+    pub const fn shard_count(&self) -> u16 {
+        self.options.shard_count
+    }
+
+    /// Returns whether the pages of a granule are present.
+    ///
+    /// # Panics
+    /// When the tenant is unknown.
+    pub fn is_populated(&self, tenant: TenantId, granule: GranuleIndex) -> bool {
+        let cells = &self.tenants[&tenant];
+        cells
+            .get(granule.0 as usize)
+            .is_some_and(|cell| matches!(cell, Cell::Ready { .. }))
+    }
+
+    /// Returns who is first in line.
+    pub fn first_waiting(&self) -> Option<(TenantId, ShardId)> {
+        self.waiters
+            .front()
+            .map(|waiter| (waiter.tenant, waiter.shard))
+    }
+
     /// Returns the counts. O(virtual granules).
     ///
     /// # Panics

@@ -162,6 +162,15 @@ impl LeaseBook {
         leases.runs.into_iter().flat_map(slots).collect()
     }
 
+    /// Returns how many idle slots are lent. O(runs).
+    pub fn idle_count(&self) -> u64 {
+        let runs = self
+            .sessions
+            .values()
+            .flat_map(|leases| leases.runs.values());
+        runs.map(|held| u64::from(held.idle.count_ones())).sum()
+    }
+
     /// Returns the idle bytes that one session holds.
     pub fn idle_bytes(&self, session: SessionId) -> u64 {
         self.sessions

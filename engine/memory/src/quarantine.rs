@@ -149,7 +149,8 @@ impl Quarantine {
         turns
     }
 
-    /// Notes that an expelled session is gone: what it held waits for others' pins only. O(entries).
+    /// Notes that an expelled session is gone: what it held waits for others' pins only.
+    /// O(entries).
     pub fn session_gone(&mut self, session: SessionId) {
         let held = QuarantineReason::HeldByExpelled { session };
         for waiting in self

@@ -34,6 +34,7 @@ use ring::Ring;
 
 pub use mode::RingMode;
 pub use poll::{PollHandle, ReadyEvent};
+pub(crate) use socket::RawAddress;
 pub use socket::Piece;
 pub use span::{IoFd, IoSpan, OutOfBounds, StableMemory};
 

@@ -144,7 +144,7 @@ async fn sleep_once<P: Pass + ?Sized>(
     } else {
         core.count(|stats| stats.sleeps += 1);
         core.set_heartbeat(progress.in_flight);
-        waiter.wait().await?;
+        waiter.wait(core).await?;
     }
     core.bell().wake_up();
     core.ring().disarm_eventfd();
@@ -190,14 +190,32 @@ impl BellWaiter {
         })
     }
 
-    async fn wait(&mut self) -> io::Result<()> {
+    /// Waits for the bell, or until anything else runs on this shard: local tasks that were runnable when
+    /// the driver fell asleep run after it, and what they start needs another round.
+    async fn wait(&mut self, core: &ShardCore) -> io::Result<()> {
         let bell = &self.bell;
-        let read = self
+        let mut read = self
             .read
-            .get_or_insert_with(|| Box::pin(read_eventfd(Rc::clone(bell))));
-        let outcome = read.as_mut().await;
-        self.read = None;
-        outcome
+            .take()
+            .unwrap_or_else(|| Box::pin(read_eventfd(Rc::clone(bell))));
+        let mut asleep = false;
+        let rung = std::future::poll_fn(|cx| {
+            if let Poll::Ready(outcome) = read.as_mut().poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
+            if asleep {
+                return Poll::Ready(None);
+            }
+            asleep = true;
+            core.set_asleep(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        core.set_asleep(None);
+        if rung.is_none() {
+            self.read = Some(read);
+        }
+        rung.unwrap_or(Ok(()))
     }
 }
 

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::os::fd::IntoRawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -238,16 +238,22 @@ impl ShardContext {
     }
 
     /// Starts a task on this shard. It first runs when the current one waits.
-    #[expect(
-        clippy::unused_self,
-        reason = "whoever holds a context is on a shard's thread"
-    )]
     pub fn spawn_local<T: 'static>(
         &self,
         future: impl Future<Output = T> + 'static,
     ) -> LocalTask<T> {
+        let core = Rc::clone(&self.core);
+        let noted = async move {
+            let mut future = pin!(future);
+            std::future::poll_fn(|cx| {
+                let polled = future.as_mut().poll(cx);
+                core.nudge_driver();
+                polled
+            })
+            .await
+        };
         LocalTask {
-            task: glommio::spawn_local(future),
+            task: glommio::spawn_local(noted),
         }
     }
 
@@ -335,6 +341,9 @@ pub(crate) struct ShardCore {
     yielded: RefCell<Vec<Waker>>,
     driving: Cell<bool>,
     stopping: Cell<bool>,
+    /// The sleeping driver's waker. Tasks that were still runnable when it fell asleep may have started
+    /// operations or timers since, or changed what its pass looks at.
+    asleep: RefCell<Option<Waker>>,
     heartbeat_wanted: Cell<bool>,
     heartbeat_waker: RefCell<Option<Waker>>,
     stats: Cell<DriverStats>,
@@ -354,6 +363,7 @@ impl ShardCore {
             yielded: RefCell::default(),
             driving: Cell::new(false),
             stopping: Cell::new(false),
+            asleep: RefCell::default(),
             heartbeat_wanted: Cell::new(false),
             heartbeat_waker: RefCell::default(),
             stats: Cell::default(),
@@ -387,6 +397,17 @@ impl ShardCore {
             self.yielded.borrow_mut().push(waker.clone());
         } else {
             waker.wake_by_ref();
+        }
+    }
+
+    /// The driver sleeps from now on; whatever runs on this shard meanwhile wakes it.
+    pub(crate) fn set_asleep(&self, driver: Option<Waker>) {
+        *self.asleep.borrow_mut() = driver;
+    }
+
+    fn nudge_driver(&self) {
+        if let Some(driver) = self.asleep.take() {
+            driver.wake();
         }
     }
 

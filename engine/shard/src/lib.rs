@@ -26,6 +26,7 @@ mod capabilities;
 mod clock;
 mod control;
 mod data_ring;
+mod doors;
 mod driver;
 mod executor;
 mod limits;
@@ -44,6 +45,7 @@ pub use data_ring::{
     DataRing, IoFd, IoSpan, OutOfBounds, Piece, PollHandle, ReadyEvent, RingError, RingMode,
     RingStats, StableMemory,
 };
+pub use doors::{listen, session_bell};
 pub use driver::{DriverStats, Pass, Progress};
 pub use executor::{
     LocalTask, Rails, ShardContext, ShardExecutor, ShardJoin, ShardSeat, ShardSpec, SpawnError,

@@ -1,4 +1,9 @@
 //! A client thread and a shard: an atomic slot each way, and the bell.
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module"
+)]
 
 mod support;
 

@@ -1,4 +1,9 @@
 //! Three shards that flood each other far beyond what their mailboxes hold.
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module"
+)]
 
 mod support;
 

@@ -1,4 +1,9 @@
 //! Timers, yields, control queues, and a shard at rest.
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module"
+)]
 
 mod support;
 
@@ -183,9 +188,9 @@ fn control_messages_wake_the_shard_and_its_replies_wake_the_control_thread() {
         }
     }
     assert_eq!(sum, SENDERS * EACH * (EACH + 1));
-    senders
-        .into_iter()
-        .for_each(|sender| sender.join().unwrap());
+    for sender in senders {
+        sender.join().unwrap();
+    }
     sender.try_send(0).unwrap();
     join.join().unwrap();
 }

@@ -1,4 +1,9 @@
 //! Sockets on the data ring: bytes from and into mapped memory, short pieces, ends and refusals.
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module"
+)]
 
 mod support;
 

@@ -1,8 +1,7 @@
 //! The synchronous face: one method per operation, single and batch.
 //!
-//! Every method is thin: it checks what the caller gave, and hands slices to the core, which picks
-//! the session and runs the operation to its deadline. Single operations are batches of one that
-//! live on the stack.
+//! Every method is thin: `calls.rs` holds what both faces share, and the core picks the session and
+//! runs the operation to its deadline. Single operations are batches of one that live on the stack.
 
 use std::io::IoSliceMut;
 use std::sync::Arc;
@@ -11,10 +10,11 @@ use std::time::Duration;
 #[cfg(doc)]
 use chariot_proto::Status;
 
+use crate::calls::found;
 use crate::core::{Core, Question};
 use crate::error::Error;
+use crate::mode::{Mode, block};
 use crate::options::{ConnectOptions, GetOptions, SetOptions, Version};
-use crate::sink::{BufferSink, ScatterSink, VecSink};
 use crate::view::View;
 use crate::write_buffer::WriteBuffer;
 
@@ -67,10 +67,7 @@ impl Client {
     /// it within the deadline; [`Status::TooLarge`], [`Status::KeyInvalid`]: change the request;
     /// [`Status::Restarting`], [`Status::Timeout`]: the outcome is unknown, write again.
     pub fn set(&self, key: &[u8], value: &[u8], options: &SetOptions) -> Result<Version, Error> {
-        let mut out = [Ok(Version::default())];
-        self.core.write(&[(key, value)], options, &mut out);
-        let [result] = out;
-        result
+        block(self.core.set_one(Mode::Blocking, key, value, options))
     }
 
     /// Writes many values; one result per item, in order. Not atomic. Of items with the same key
@@ -80,9 +77,7 @@ impl Client {
         items: &[(&[u8], &[u8])],
         options: &SetOptions,
     ) -> Vec<Result<Version, Error>> {
-        let mut out = vec![Ok(Version::default()); items.len()];
-        self.core.write(items, options, &mut out);
-        out
+        block(self.core.set_many(Mode::Blocking, items, options))
     }
 
     /// Lends memory of `len` bytes to write a value in place; see [`WriteBuffer::publish`].
@@ -96,7 +91,7 @@ impl Client {
         len: usize,
         options: &SetOptions,
     ) -> Result<WriteBuffer, Error> {
-        self.core.create(self, key, len, options)
+        block(self.core.create(Mode::Blocking, self, key, len, options))
     }
 
     /// Reads the value of `key` or a range of it into a new vector; `None` is a miss.
@@ -106,13 +101,7 @@ impl Client {
     /// [`Status::RangeInvalid`] when the range is not inside the value; [`Status::KeyInvalid`];
     /// [`Status::Timeout`]; [`Status::ChecksumMismatch`] for payload damaged on its way.
     pub fn get(&self, key: &[u8], options: &GetOptions) -> Result<Option<Vec<u8>>, Error> {
-        let mut slot = [None];
-        let mut out = [Ok(None)];
-        self.core
-            .read(&[key], options, &mut VecSink::new(&mut slot), &mut out);
-        let [result] = out;
-        let [value] = slot;
-        result.map(|found| found.and(value))
+        block(self.core.get_one(Mode::Blocking, key, options))
     }
 
     /// Reads the value of `key` into `buffer` and returns its length; `None` is a miss.
@@ -135,16 +124,7 @@ impl Client {
         buffer: &mut [u8],
         options: &GetOptions,
     ) -> Result<Option<usize>, Error> {
-        let mut buffers = [buffer];
-        let mut out = [Ok(None)];
-        self.core.read(
-            &[key],
-            options,
-            &mut BufferSink::new(&mut buffers),
-            &mut out,
-        );
-        let [result] = out;
-        result
+        block(self.core.get_one_into(Mode::Blocking, key, buffer, options))
     }
 
     /// Reads the value of `key` into several buffers, filled in order, and returns its length.
@@ -157,12 +137,7 @@ impl Client {
         key: &[u8],
         buffers: &mut [IoSliceMut<'_>],
     ) -> Result<Option<usize>, Error> {
-        let mut out = [Ok(None)];
-        let mut sink = ScatterSink::new(buffers);
-        self.core
-            .read(&[key], &GetOptions::default(), &mut sink, &mut out);
-        let [result] = out;
-        result
+        block(self.core.get_scattered(Mode::Blocking, key, buffers))
     }
 
     /// Reads many values into new vectors; one result per key, in order.
@@ -176,14 +151,7 @@ impl Client {
         keys: &[&[u8]],
         options: &GetOptions,
     ) -> Vec<Result<Option<Vec<u8>>, Error>> {
-        let mut values = vec![None; keys.len()];
-        let mut out = vec![Ok(None); keys.len()];
-        self.core
-            .read(keys, options, &mut VecSink::new(&mut values), &mut out);
-        out.into_iter()
-            .zip(values)
-            .map(|(result, value)| result.map(|found| found.and(value)))
-            .collect()
+        block(self.core.get_many(Mode::Blocking, keys, options))
     }
 
     /// Reads many values into the caller's buffers, one each; the results are the lengths.
@@ -196,15 +164,7 @@ impl Client {
         keys: &[&[u8]],
         buffers: &mut [&mut [u8]],
     ) -> Vec<Result<Option<usize>, Error>> {
-        assert_eq!(keys.len(), buffers.len(), "one buffer per key");
-        let mut out = vec![Ok(None); keys.len()];
-        self.core.read(
-            keys,
-            &GetOptions::default(),
-            &mut BufferSink::new(buffers),
-            &mut out,
-        );
-        out
+        block(self.core.get_many_into(Mode::Blocking, keys, buffers))
     }
 
     /// Lends the bytes of `key` in place; `None` is a miss.
@@ -222,10 +182,7 @@ impl Client {
     ///
     /// As [`Client::get`].
     pub fn view_with(&self, key: &[u8], options: &GetOptions) -> Result<Option<View>, Error> {
-        let mut out = [Ok(None)];
-        self.core.view(&[key], options, &mut out);
-        let [result] = out;
-        result
+        block(self.core.view_one(Mode::Blocking, key, options))
     }
 
     /// Lends the bytes of many keys in place; one result per key, in order.
@@ -239,10 +196,7 @@ impl Client {
         keys: &[&[u8]],
         options: &GetOptions,
     ) -> Vec<Result<Option<View>, Error>> {
-        let mut out = Vec::new();
-        out.resize_with(keys.len(), || Ok(None));
-        self.core.view(keys, options, &mut out);
-        out
+        block(self.core.view_many(Mode::Blocking, keys, options))
     }
 
     /// Tells whether `key` has a value.
@@ -256,7 +210,7 @@ impl Client {
 
     /// Tells for each key whether it has a value.
     pub fn mexist(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
-        self.ask_many(Question::Exist, keys, |answer| answer.is_some())
+        found(self.ask_many(Question::Exist, keys))
     }
 
     /// Returns how many of `keys`, counted from the front without a gap, have a value.
@@ -265,7 +219,7 @@ impl Client {
     ///
     /// As [`Client::exist`]; [`Status::TooLarge`] for more than 100,000 keys.
     pub fn prefix(&self, keys: &[&[u8]]) -> Result<usize, Error> {
-        self.core.prefix(keys)
+        block(self.core.prefix(Mode::Blocking, keys))
     }
 
     /// Returns the length of the value in bytes; `None` is a miss.
@@ -279,7 +233,7 @@ impl Client {
 
     /// Returns the length of each value.
     pub fn msize(&self, keys: &[&[u8]]) -> Vec<Result<Option<u64>, Error>> {
-        self.ask_many(Question::Size, keys, |answer| answer)
+        self.ask_many(Question::Size, keys)
     }
 
     /// Deletes `key` and tells whether it had a value.
@@ -293,7 +247,7 @@ impl Client {
 
     /// Deletes many keys; each result tells whether the key had a value.
     pub fn mdelete(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>> {
-        self.ask_many(Question::Delete, keys, |answer| answer.is_some())
+        found(self.ask_many(Question::Delete, keys))
     }
 
     /// Replaces the life of `key` (`None`: no expiry) and tells whether it had a value.
@@ -312,26 +266,20 @@ impl Client {
         ttl: impl Into<Option<Duration>>,
     ) -> Vec<Result<bool, Error>> {
         match Question::expire(ttl.into()) {
-            Ok(question) => self.ask_many(question, keys, |answer| answer.is_some()),
+            Ok(question) => found(self.ask_many(question, keys)),
             Err(error) => vec![Err(error); keys.len()],
         }
     }
 
-    fn ask_one(&self, question: Question, key: &[u8]) -> Result<Option<u64>, Error> {
-        let mut out = [Ok(None)];
-        self.core.ask(question, &[key], &mut out);
-        let [result] = out;
-        result
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
     }
 
-    fn ask_many<T>(
-        &self,
-        question: Question,
-        keys: &[&[u8]],
-        pick: impl Fn(Option<u64>) -> T,
-    ) -> Vec<Result<T, Error>> {
-        let mut out = vec![Ok(None); keys.len()];
-        self.core.ask(question, keys, &mut out);
-        out.into_iter().map(|result| result.map(&pick)).collect()
+    fn ask_one(&self, question: Question, key: &[u8]) -> Result<Option<u64>, Error> {
+        block(self.core.ask_one(Mode::Blocking, question, key))
+    }
+
+    fn ask_many(&self, question: Question, keys: &[&[u8]]) -> Vec<Result<Option<u64>, Error>> {
+        block(self.core.ask_many(Mode::Blocking, question, keys))
     }
 }

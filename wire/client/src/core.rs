@@ -18,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::client::{Client, Place};
 use crate::error::Error;
 use crate::local::LocalSession;
+use crate::mode::Mode;
 use crate::options::{ConnectOptions, GetOptions, SetOptions, Version, whole_ms};
 use crate::remote::RemoteSession;
 use crate::sink::Sink;
@@ -149,8 +150,9 @@ impl Core {
         }
     }
 
-    pub(crate) fn write(
+    pub(crate) async fn write(
         &self,
+        mode: Mode,
         items: &[(&[u8], &[u8])],
         options: &SetOptions,
         out: &mut [Result<Version, Error>],
@@ -159,14 +161,15 @@ impl Core {
             return;
         }
         match self.link() {
-            Ok(Link::Local(session)) => session.write(items, options, out),
+            Ok(Link::Local(session)) => session.write(mode, items, options, out).await,
             Ok(Link::Remote(session)) => session.write(items, options, out),
             Err(error) => out.fill(Err(error)),
         }
     }
 
-    pub(crate) fn create(
+    pub(crate) async fn create(
         &self,
+        mode: Mode,
         client: &Client,
         key: &[u8],
         len: usize,
@@ -174,7 +177,7 @@ impl Core {
     ) -> Result<WriteBuffer, Error> {
         match self.link()? {
             Link::Local(session) => {
-                let bytes = session.create(key, len as u64, options)?;
+                let bytes = session.create(mode, key, len as u64, options).await?;
                 Ok(WriteBuffer::leased(
                     client.clone(),
                     key,
@@ -189,8 +192,9 @@ impl Core {
         }
     }
 
-    pub(crate) fn read(
+    pub(crate) async fn read(
         &self,
+        mode: Mode,
         keys: &[&[u8]],
         options: &GetOptions,
         sink: &mut dyn Sink,
@@ -200,15 +204,16 @@ impl Core {
             return;
         }
         match self.link() {
-            Ok(Link::Local(session)) => session.read(keys, options, sink, out),
+            Ok(Link::Local(session)) => session.read(mode, keys, options, sink, out).await,
             Ok(Link::Remote(session)) => session.read(keys, options, sink, out),
             Err(error) => out.fill(Err(error)),
         }
         miss_while_away(out);
     }
 
-    pub(crate) fn view(
+    pub(crate) async fn view(
         &self,
+        mode: Mode,
         keys: &[&[u8]],
         options: &GetOptions,
         out: &mut [Result<Option<View>, Error>],
@@ -217,15 +222,16 @@ impl Core {
             return;
         }
         match self.link() {
-            Ok(Link::Local(session)) => session.view(keys, options, out),
+            Ok(Link::Local(session)) => session.view(mode, keys, options, out).await,
             Ok(Link::Remote(session)) => session.view(keys, options, out),
             Err(error) => out.fill_with(|| Err(error.clone())),
         }
         miss_while_away(out);
     }
 
-    pub(crate) fn ask(
+    pub(crate) async fn ask(
         &self,
+        mode: Mode,
         question: Question,
         keys: &[&[u8]],
         out: &mut [Result<Option<u64>, Error>],
@@ -234,7 +240,7 @@ impl Core {
             return;
         }
         match self.link() {
-            Ok(Link::Local(session)) => session.ask(question, keys, out),
+            Ok(Link::Local(session)) => session.ask(mode, question, keys, out).await,
             Ok(Link::Remote(session)) => session.ask(question, keys, out),
             Err(error) => out.fill(Err(error)),
         }
@@ -243,7 +249,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn prefix(&self, keys: &[&[u8]]) -> Result<usize, Error> {
+    pub(crate) async fn prefix(&self, mode: Mode, keys: &[&[u8]]) -> Result<usize, Error> {
         let limit = chariot_proto::limits::EXIST_BATCH_MAX as usize;
         if keys.len() > limit {
             return Err(Error::new(
@@ -253,7 +259,7 @@ impl Core {
         }
         let counted = match self.link() {
             _ if keys.is_empty() => Ok(0),
-            Ok(Link::Local(session)) => session.prefix(keys),
+            Ok(Link::Local(session)) => session.prefix(mode, keys).await,
             Ok(Link::Remote(session)) => session.prefix(keys),
             Err(error) => Err(error),
         };

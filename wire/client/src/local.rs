@@ -11,9 +11,10 @@
 mod arena;
 mod birth;
 mod buffers;
+mod driver;
 mod engine;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod jobs;
 mod lease_cache;
 mod lookup;
@@ -29,14 +30,16 @@ mod tests;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
-use chariot_proto::message::{OpenRing, RingOpened};
+use chariot_proto::message::{Bye, OpenRing, RingOpened};
 use chariot_proto::{KeyHash, KeySecret, Opcode, Status};
 use chariot_shm::{ClientSession, ForkGuard, LifeView, PinTable, Waiter};
 
 use self::arena::{Arena, Writing};
+use self::driver::Driver;
 use self::lease_cache::{LeaseCache, LeaseSlot};
 use self::port::{NewLease, PortState, ReapSink};
 use self::staging::Staging;
@@ -129,6 +132,9 @@ pub(crate) struct LocalSession {
     arena: Arena,
     terms: Terms,
     broken: AtomicBool,
+    driver: Driver,
+    /// This session, for its driver.
+    weak: Weak<Self>,
 }
 
 impl LocalSession {
@@ -183,6 +189,10 @@ impl LocalSession {
 
     fn port(&self, shard: u16) -> &ShardPort {
         &self.ports[usize::from(shard)]
+    }
+
+    fn wake_at_tick(&self, waker: &Waker) {
+        self.driver.wake_at_tick(waker);
     }
 
     fn start_waiting(&self) -> Waiter<'_> {
@@ -241,6 +251,27 @@ impl LocalSession {
         error
     }
 
+    /// Reaps every open ring, and says whether anything had finished.
+    fn reap_all(&self) -> bool {
+        let mut moved = false;
+        for port in &self.ports {
+            let mut state = port.lock();
+            let before = state.in_flight();
+            // A session that is given up wakes its futures at the next tick.
+            if self.reap(port, &mut state).is_ok() {
+                moved |= state.in_flight() != before;
+            }
+        }
+        moved
+    }
+
+    /// Wakes every future that waits for an answer.
+    fn wake_all(&self) {
+        for port in &self.ports {
+            port.lock().wake_all();
+        }
+    }
+
     fn free_staging(&self, offset: u64, len: u64) {
         let staging = self.staging().expect("staging memory was taken from here");
         staging
@@ -259,6 +290,17 @@ impl LocalSession {
                     .put_back(slot);
             },
             Place::Staging { offset, len } => self.free_staging(offset, len),
+        }
+    }
+}
+
+impl Drop for LocalSession {
+    fn drop(&mut self) {
+        if self.is_same_process() {
+            let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+            // A farewell frees what the session held at once; without it the socket's end does.
+            drop(control.send(Opcode::Bye, &Bye { reason: 0 }));
+            self.driver.unpark();
         }
     }
 }

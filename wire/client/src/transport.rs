@@ -51,7 +51,7 @@ pub(crate) fn check_options(options: &ConnectOptions) -> Result<(), Error> {
 pub(crate) fn connect(options: &ConnectOptions) -> Result<Link, Error> {
     let address = match &options.target {
         Target::Unix(path) => {
-            return Ok(Link::Local(Arc::new(LocalSession::connect(path, options)?)));
+            return Ok(Link::Local(LocalSession::connect(path, options)?));
         },
         Target::Tcp(address) => address,
     };
@@ -60,18 +60,14 @@ pub(crate) fn connect(options: &ConnectOptions) -> Result<Link, Error> {
         return Ok(Link::Remote(Arc::new(remote)));
     }
     match switch_to_local(&remote.socket_path(), remote.boot_id(), options) {
-        Ok(local) => Ok(Link::Local(Arc::new(local))),
+        Ok(local) => Ok(Link::Local(local)),
         Err(error) if options.shared_memory == SharedMemory::Require => Err(error),
         // Another host, another mount namespace, another user: TCP works all the same.
         Err(_) => Ok(Link::Remote(Arc::new(remote))),
     }
 }
 
-fn switch_to_local(
-    path: &Path,
-    boot_id: u64,
-    options: &ConnectOptions,
-) -> Result<LocalSession, Error> {
+fn switch_to_local(path: &Path, boot_id: u64, options: &ConnectOptions) -> Result<Local, Error> {
     if path == Path::new("") {
         return Err(Error::new(
             Status::NotSupported,

@@ -8,6 +8,7 @@ use chariot_proto::Status;
 use crate::client::Client;
 use crate::error::Error;
 use crate::local::LeasedBytes;
+use crate::mode::{Mode, block};
 use crate::options::{SetOptions, Version};
 
 /// Exclusive memory of the length that [`Client::create`] was asked for.
@@ -70,6 +71,10 @@ impl WriteBuffer {
     ///
     /// As [`Client::set`]; the memory is given back and the value is gone.
     pub fn publish(self) -> Result<Version, Error> {
+        block(self.publish_in(Mode::Blocking))
+    }
+
+    pub(crate) async fn publish_in(self, mode: Mode) -> Result<Version, Error> {
         let Self {
             client,
             key,
@@ -77,8 +82,8 @@ impl WriteBuffer {
             bytes,
         } = self;
         match bytes {
-            Bytes::Leased(bytes) => bytes.publish(&key, &options),
-            Bytes::Owned(bytes) => client.set(&key, &bytes, &options),
+            Bytes::Leased(bytes) => bytes.publish(mode, &key, &options).await,
+            Bytes::Owned(bytes) => client.core().set_one(mode, &key, &bytes, &options).await,
         }
     }
 }

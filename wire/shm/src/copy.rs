@@ -171,7 +171,7 @@ pub unsafe fn crc32c(src: *const u8, len: usize) -> u32 {
 /// Continues the CRC32C `crc` over `len` more bytes.
 ///
 /// # Safety
-/// As for [`crc32c`].
+/// As for [`crc32c()`].
 pub unsafe fn crc32c_append(crc: u32, src: *const u8, len: usize) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if x86::has_crc() {

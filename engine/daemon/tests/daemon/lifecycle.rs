@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chariotd::seam::{
-    Drained, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary, StartError,
+    Drained, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary,
 };
 
 /// Arguments of the stand-in, with line ends between; absent in the process of the tests.
@@ -50,8 +50,8 @@ impl NodeControl for StandIn {
     clippy::unnecessary_wraps,
     reason = "the signature is that of a real start"
 )]
-fn start_stand_in(_options: NodeOptions) -> Result<Arc<dyn NodeControl>, StartError> {
-    Ok(Arc::new(StandIn))
+fn start_stand_in(_options: NodeOptions) -> chariotd::run::StartingNode {
+    Box::pin(async { Ok(Arc::new(StandIn) as Arc<dyn NodeControl>) })
 }
 
 /// The process under test; nothing in the process of the tests.

@@ -118,7 +118,8 @@ impl Bins {
         Some(self.heads[level][self.subs[level].trailing_zeros() as usize])
     }
 
-    /// Returns the length of a block that is the largest within one part in 32, 0 when none is free.
+    /// Returns the length of a block that is the largest within one part in 32, 0 when none is
+    /// free.
     pub(super) fn largest(&self, nodes: &[Node]) -> u32 {
         if self.levels == 0 {
             return 0;

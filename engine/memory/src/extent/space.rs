@@ -146,7 +146,8 @@ impl Space {
         self.granule_mut(unit / UNITS_PER_GRANULE).map[(unit % UNITS_PER_GRANULE) as usize] = id;
     }
 
-    /// Names a block in the map at its ends and at the granule starts within `start..start + units`.
+    /// Names a block in the map at its ends and at the granule starts within `start..start +
+    /// units`.
     fn stamp(&mut self, id: u32, start: u32, units: u32) {
         let Node {
             start: first,

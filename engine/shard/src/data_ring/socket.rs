@@ -298,13 +298,13 @@ fn tcp_socket(address: &SocketAddr) -> io::Result<IoFd> {
 }
 
 /// A socket address as the kernel reads it.
-enum RawAddress {
+pub(crate) enum RawAddress {
     V4(libc::sockaddr_in),
     V6(libc::sockaddr_in6),
 }
 
 impl RawAddress {
-    fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         let family = |family: libc::c_int| libc::sa_family_t::try_from(family).expect("small");
         match address {
             SocketAddr::V4(address) => Self::V4(libc::sockaddr_in {
@@ -328,14 +328,14 @@ impl RawAddress {
         }
     }
 
-    fn as_ptr(&self) -> *const libc::sockaddr {
+    pub(crate) fn as_ptr(&self) -> *const libc::sockaddr {
         match self {
             Self::V4(address) => (&raw const *address).cast(),
             Self::V6(address) => (&raw const *address).cast(),
         }
     }
 
-    fn len(&self) -> libc::socklen_t {
+    pub(crate) fn len(&self) -> libc::socklen_t {
         let size = match self {
             Self::V4(_) => size_of::<libc::sockaddr_in>(),
             Self::V6(_) => size_of::<libc::sockaddr_in6>(),

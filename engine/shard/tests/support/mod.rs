@@ -1,5 +1,9 @@
 //! What the tests of this crate share: a pass that only stops, one-shard runs, bounded waits.
-#![expect(dead_code, reason = "each test binary uses its part")]
+#![expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part; tests unwrap"
+)]
 
 use std::cell::Cell;
 use std::future::Future;
@@ -145,7 +149,7 @@ pub(crate) fn bytes_of(span: &IoSpan) -> Vec<u8> {
     let mut bytes = vec![0; span.len()];
     // SAFETY: the span's memory is mapped readable while the span lives; no operation runs on it.
     unsafe {
-        std::ptr::copy_nonoverlapping(span.as_ptr().as_ptr(), bytes.as_mut_ptr(), bytes.len())
+        std::ptr::copy_nonoverlapping(span.as_ptr().as_ptr(), bytes.as_mut_ptr(), bytes.len());
     };
     bytes
 }

@@ -38,6 +38,22 @@ pub struct Evicted {
 }
 
 impl Store {
+    /// Returns where a record's value lies and how old it is, if it may be evicted: what the allocator's search for
+    /// victims asks for.
+    ///
+    /// The age is in eighths of a turnover: eight means that as many versions were given since this one as there are
+    /// entries. It counts from the write, not from the last use, which costs no word per entry.
+    pub fn eviction_candidate(&self, record: RecordId) -> Option<(Extent, u64)> {
+        if !self.may_evict(record) {
+            return None;
+        }
+        let words = self.index.read(index_id(record.get()));
+        let counter_mask = (1 << super::COUNTER_BITS) - 1;
+        let since = self.counter.saturating_sub(words.version & counter_mask);
+        let age_eighths = since.saturating_mul(8) / u64::from(self.index.len().max(1));
+        Some((extent_of(&words), age_eighths))
+    }
+
     /// Evicts entries in the policy's order until `want_bytes` of payload are retired.
     ///
     /// `skip` tells whether an extent is pinned (or in I/O): such an entry is passed over and counts

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use chariot_proto::message::Welcome;
@@ -18,6 +18,7 @@ use chariot_proto::{KeySecret, Status};
 use chariot_shm::{ClientSession, ForkGuard, LifeView, Mapping};
 
 use super::arena::{Arena, Writing};
+use super::driver::Driver;
 use super::port::PortState;
 use super::staging::Staging;
 use super::windows::Windows;
@@ -35,7 +36,7 @@ impl LocalSession {
     /// `Restarting` when nobody listens; refusals with the daemon's own words; `NotSupported`
     /// when the daemon does not share memory with this client; `Malformed` for descriptors that are
     /// not what the welcome says.
-    pub(crate) fn connect(path: &Path, options: &ConnectOptions) -> Result<Self, Error> {
+    pub(crate) fn connect(path: &Path, options: &ConnectOptions) -> Result<Arc<Self>, Error> {
         let stream = UnixStream::connect(path).map_err(|error| {
             let cause = format!("no daemon answers on the unix socket {}", path.display());
             Error::new(Status::Restarting, cause).with_source(error)
@@ -54,7 +55,7 @@ impl LocalSession {
         welcome: &Welcome,
         descriptors: &[OwnedFd],
         options: &ConnectOptions,
-    ) -> Result<Self, Error> {
+    ) -> Result<Arc<Self>, Error> {
         if welcome.flags & Welcome::SHARED_MEMORY == 0 {
             return Err(Error::new(
                 Status::NotSupported,
@@ -91,8 +92,11 @@ impl LocalSession {
                 bell: OnceLock::new(),
             })
             .collect();
-        Ok(Self {
-            fork: ForkGuard::here().map_err(kernel)?,
+        let fork = ForkGuard::here().map_err(kernel)?;
+        Ok(Arc::new_cyclic(|weak| Self {
+            fork,
+            driver: Driver::default(),
+            weak: Weak::clone(weak),
             control: Mutex::new(control),
             ports,
             memory,
@@ -108,7 +112,7 @@ impl LocalSession {
                 request_timeout: options.request_timeout,
             },
             broken: AtomicBool::new(false),
-        })
+        }))
     }
 }
 

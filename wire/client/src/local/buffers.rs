@@ -8,6 +8,7 @@ use chariot_shm::PinSlot;
 use super::{LocalSession, Place};
 use crate::bytes;
 use crate::error::Error;
+use crate::mode::Mode;
 use crate::options::{SetOptions, Version};
 
 /// Bytes of a value under a pin of their own.
@@ -117,7 +118,12 @@ impl LeasedBytes {
     }
 
     /// Publishes the bytes under `key`.
-    pub(crate) fn publish(mut self, key: &[u8], options: &SetOptions) -> Result<Version, Error> {
+    pub(crate) async fn publish(
+        mut self,
+        mode: Mode,
+        key: &[u8],
+        options: &SetOptions,
+    ) -> Result<Version, Error> {
         if !self.session.is_same_process() {
             return Err(Error::forked());
         }
@@ -128,7 +134,8 @@ impl LeasedBytes {
             .then(|| bytes::crc32c(self.as_slice()));
         let place = self.place.take().expect("published once");
         self.session
-            .publish(key, self.hash, (place, self.len, crc), options)
+            .publish(mode, key, self.hash, (place, self.len, crc), options)
+            .await
     }
 }
 

@@ -245,7 +245,7 @@ impl<'a, J: Job> Engine<'a, J> {
     }
 
     /// Runs to the end, blocking: all results are there when it returns.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(&mut self) {
         if let Err(error) = self.run_to_end() {
             self.fail_rest(&error);
         }
@@ -262,11 +262,6 @@ impl<'a, J: Job> Engine<'a, J> {
                 Poll::Ready(())
             },
         }
-    }
-
-    /// The deadline, for whoever drives futures.
-    pub(super) fn deadline_ns(&self) -> u64 {
-        self.deadline.local_ns
     }
 
     fn queue(&mut self, index: usize) {
@@ -337,6 +332,9 @@ impl<'a, J: Job> Engine<'a, J> {
                         .lock()
                         .set_wakers(lane.in_flight, waker);
                 }
+            }
+            if self.lanes.iter().all(|lane| lane.in_flight == 0) {
+                self.session.wake_at_tick(waker);
             }
             // What finished before its waker was set is seen now.
             if !self.pump()? {
@@ -472,7 +470,7 @@ impl<'a, J: Job> Engine<'a, J> {
     }
 
     /// Gives up: whatever has no result gets this error.
-    fn fail_rest(&mut self, error: &Error) {
+    pub(super) fn fail_rest(&mut self, error: &Error) {
         for index in 0..self.ops.len() {
             if !self.ops[index].finished {
                 self.job.fail(index, error.clone());

@@ -27,6 +27,7 @@ pub(crate) const VALUE_MAX: u64 = 16 << 20;
 
 /// How the daemon behaves.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "one switch a misdeed")]
 pub(crate) struct Manners {
     pub shards: u16,
     pub strict: bool,
@@ -262,6 +263,9 @@ fn serve_rings(node: &Node, frames: &mut Frames, server: &ServerSession, staging
             }
             frames.bytes.extend_from_slice(&buffer[..count]);
             if let Some((header, body)) = frames.receive(node) {
+                if header.known_opcode() == Some(Opcode::Bye) {
+                    return;
+                }
                 let open: OpenRing = decode(&header, &body).unwrap();
                 let bell = eventfd();
                 let opened = RingOpened { shard: open.shard };
@@ -293,6 +297,7 @@ fn serve_rings(node: &Node, frames: &mut Frames, server: &ServerSession, staging
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "the table of a fake")]
 fn handle(
     node: &Node,
     ring: &ServerRing,
@@ -417,7 +422,7 @@ fn write(node: &Node, extent: u64, bytes: &[u8]) {
     unsafe {
         bytes
             .as_ptr()
-            .copy_to_nonoverlapping(target.as_ptr(), bytes.len())
+            .copy_to_nonoverlapping(target.as_ptr(), bytes.len());
     };
 }
 
@@ -434,7 +439,7 @@ fn read(mapping: &Mapping, offset: u64, len: u64) -> Vec<u8> {
     unsafe {
         source
             .as_ptr()
-            .copy_to_nonoverlapping(bytes.as_mut_ptr(), len)
+            .copy_to_nonoverlapping(bytes.as_mut_ptr(), len);
     };
     bytes
 }

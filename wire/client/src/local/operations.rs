@@ -1,7 +1,9 @@
 //! The operations of a local session: each makes a job and runs the engine on it.
 //!
-//! One key runs on the stack; a batch allocates its ops and a lane for every shard.
+//! One key runs on the stack; a batch allocates its ops and a lane for every shard. All are written
+//! once, as futures: a blocking call's future is ready when it is polled first.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use super::write_job::{LeaseJob, Stage, WriteJob, WritePlan};
 use super::{LeasedBytes, LocalSession, Place};
 use crate::core::Question;
 use crate::error::Error;
+use crate::mode::Mode;
 use crate::options::{GetOptions, SetOptions, Version, whole_ms};
 use crate::ranges::Range;
 use crate::sink::Sink;
@@ -23,8 +26,9 @@ const PREFIX_WINDOW: usize = 256;
 
 impl LocalSession {
     /// Writes values; see [`crate::Client::mset`].
-    pub(crate) fn write(
+    pub(crate) async fn write(
         &self,
+        mode: Mode,
         items: &[(&[u8], &[u8])],
         options: &SetOptions,
         out: &mut [Result<Version, Error>],
@@ -55,7 +59,7 @@ impl LocalSession {
                 out,
                 expected_slots: 0,
             };
-            self.run(job, &mut ops, deadline);
+            self.run(mode, job, &mut ops, deadline).await;
             return;
         }
         let mut ops: Vec<Op> = (0..items.len()).map(|index| op(index, out)).collect();
@@ -69,7 +73,7 @@ impl LocalSession {
             out,
             expected_slots: 0,
         };
-        self.run(job, &mut ops, deadline);
+        self.run(mode, job, &mut ops, deadline).await;
         for (later, first) in duplicates {
             let result = out[first].clone();
             out[later] = result;
@@ -77,8 +81,9 @@ impl LocalSession {
     }
 
     /// Lends memory for a value; see [`crate::Client::create`].
-    pub(crate) fn create(
+    pub(crate) async fn create(
         self: &Arc<Self>,
+        mode: Mode,
         key: &[u8],
         len: u64,
         options: &SetOptions,
@@ -88,6 +93,7 @@ impl LocalSession {
         let deadline = self.write_plan(options).deadline;
         let mut out = Ok(None);
         self.run(
+            mode,
             LeaseJob {
                 session: self,
                 len,
@@ -96,13 +102,15 @@ impl LocalSession {
             },
             &mut [op],
             deadline,
-        );
+        )
+        .await;
         let place = out?.expect("an op that did not fail has its place");
         Ok(LeasedBytes::new(Arc::clone(self), op.hash, place, len))
     }
 
-    pub(super) fn publish(
+    pub(super) async fn publish(
         &self,
+        mode: Mode,
         key: &[u8],
         hash: KeyHash,
         written: (Place, u64, Option<u32>),
@@ -122,82 +130,76 @@ impl LocalSession {
             out: &mut out,
             expected_slots: 0,
         };
-        self.run(job, &mut [Op::new(hash)], deadline);
+        self.run(mode, job, &mut [Op::new(hash)], deadline).await;
         let [result] = out;
         result
     }
 
     /// Copies values to the caller; see [`crate::Client::get`].
-    pub(crate) fn read(
+    pub(crate) async fn read(
         &self,
+        mode: Mode,
         keys: &[&[u8]],
         options: &GetOptions,
         sink: &mut dyn Sink,
         out: &mut [Result<Option<usize>, Error>],
     ) {
         let plan = self.read_plan(options);
-        self.with_ops(keys, out, |ops, out| {
-            let job = ReadJob {
-                session: self,
-                keys,
-                plan,
-                sink,
-                out,
-            };
-            self.run(job, ops, plan.deadline);
-        });
+        let mut ops = self.ops(keys, out);
+        let job = ReadJob {
+            session: self,
+            keys,
+            plan,
+            sink,
+            out,
+        };
+        self.run(mode, job, ops.as_mut(), plan.deadline).await;
     }
 
     /// Lends values in place; see [`crate::Client::view`].
-    pub(crate) fn view(
+    pub(crate) async fn view(
         self: &Arc<Self>,
+        mode: Mode,
         keys: &[&[u8]],
         options: &GetOptions,
         out: &mut [Result<Option<View>, Error>],
     ) {
         let plan = self.read_plan(options);
-        self.with_ops(keys, out, |ops, out| {
-            self.run(
-                ViewJob {
-                    session: self,
-                    keys,
-                    plan,
-                    out,
-                },
-                ops,
-                plan.deadline,
-            );
-        });
+        let mut ops = self.ops(keys, out);
+        let job = ViewJob {
+            session: self,
+            keys,
+            plan,
+            out,
+        };
+        self.run(mode, job, ops.as_mut(), plan.deadline).await;
     }
 
     /// Asks about keys; see [`Question`].
-    pub(crate) fn ask(
+    pub(crate) async fn ask(
         &self,
+        mode: Mode,
         question: Question,
         keys: &[&[u8]],
         out: &mut [Result<Option<u64>, Error>],
     ) {
         let deadline = Deadline::after(self.terms.request_timeout);
-        self.with_ops(keys, out, |ops, out| {
-            self.run(
-                AskJob {
-                    question,
-                    keys,
-                    deadline,
-                    out,
-                },
-                ops,
-                deadline,
-            );
-        });
+        let mut ops = self.ops(keys, out);
+        let job = AskJob {
+            question,
+            keys,
+            deadline,
+            out,
+        };
+        self.run(mode, job, ops.as_mut(), deadline).await;
     }
 
     /// Counts the leading keys that exist; see [`crate::Client::prefix`].
-    pub(crate) fn prefix(&self, keys: &[&[u8]]) -> Result<usize, Error> {
+    pub(crate) async fn prefix(&self, mode: Mode, keys: &[&[u8]]) -> Result<usize, Error> {
         let mut count = 0;
         for window in keys.chunks(PREFIX_WINDOW) {
             let mut out = vec![Ok(None); window.len()];
-            self.ask(Question::Exist, window, &mut out);
+            self.ask(mode, Question::Exist, window, &mut out).await;
             for answer in out {
                 match answer {
                     Ok(Some(_)) => count += 1,
@@ -259,13 +261,8 @@ impl LocalSession {
         chosen.unwrap_or(self.terms.request_timeout)
     }
 
-    /// Hashes the keys and runs `then` with their ops: on the stack for one key.
-    fn with_ops<T>(
-        &self,
-        keys: &[&[u8]],
-        out: &mut [Result<T, Error>],
-        then: impl FnOnce(&mut [Op], &mut [Result<T, Error>]),
-    ) {
+    /// The ops of a list of keys; a key that is none has its error and a finished op.
+    fn ops<T>(&self, keys: &[&[u8]], out: &mut [Result<T, Error>]) -> Ops {
         let mut op = |index: usize| match self.op(keys[index]) {
             Ok(op) => op,
             Err(error) => {
@@ -274,21 +271,46 @@ impl LocalSession {
             },
         };
         if keys.len() == 1 {
-            let mut ops = [op(0)];
-            then(&mut ops, out);
+            Ops::One([op(0)])
         } else {
-            let mut ops: Vec<Op> = (0..keys.len()).map(&mut op).collect();
-            then(&mut ops, out);
+            Ops::Many((0..keys.len()).map(&mut op).collect())
         }
     }
 
-    fn run<J: Job>(&self, job: J, ops: &mut [Op], deadline: Deadline) {
+    async fn run<J: Job>(&self, mode: Mode, job: J, ops: &mut [Op], deadline: Deadline) {
         if let [op] = ops {
             let mut lanes = [Lane::new(op.hash.shard(self.shard_count()))];
-            Engine::new(self, job, ops, &mut lanes, deadline).run();
+            self.drive(mode, Engine::new(self, job, ops, &mut lanes, deadline))
+                .await;
         } else {
             let mut lanes: Vec<Lane> = (0..self.shard_count()).map(Lane::new).collect();
-            Engine::new(self, job, ops, &mut lanes, deadline).run();
+            self.drive(mode, Engine::new(self, job, ops, &mut lanes, deadline))
+                .await;
+        }
+    }
+
+    async fn drive<J: Job>(&self, mode: Mode, mut engine: Engine<'_, J>) {
+        if mode == Mode::Blocking {
+            return engine.run();
+        }
+        match self.driver.enter(&self.weak) {
+            Ok(_pending) => poll_fn(|context| engine.poll(context.waker())).await,
+            Err(error) => engine.fail_rest(&error),
+        }
+    }
+}
+
+/// The ops of a call: one lives on the stack.
+enum Ops {
+    One([Op; 1]),
+    Many(Vec<Op>),
+}
+
+impl Ops {
+    fn as_mut(&mut self) -> &mut [Op] {
+        match self {
+            Self::One(ops) => ops,
+            Self::Many(ops) => ops,
         }
     }
 }

@@ -352,9 +352,9 @@ impl PortState {
         }
     }
 
-    /// Whether submissions are in flight whose completions nobody has seen.
-    pub(super) fn is_busy(&self) -> bool {
-        (self.free | self.done) != u128::MAX
+    /// How many submissions have a completion that nobody has seen yet.
+    pub(super) fn in_flight(&self) -> u32 {
+        (!(self.free | self.done)).count_ones()
     }
 }
 

@@ -413,7 +413,6 @@ impl Reading<'_> {
     }
 
     /// Receives one value. The outer error is the connection's, the inner one the key's.
-    #[expect(clippy::type_complexity, reason = "two kinds of failure")]
     fn receive_one(
         &mut self,
         connection: &mut Connection,

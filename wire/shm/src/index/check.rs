@@ -50,13 +50,13 @@ impl IndexWriter {
         let mut entries = 0;
         for slot in (0..SLOTS).filter_map(|slot| line.slot(slot)) {
             let record = self.table.record(slot.record).expect("ids are in range");
-            let (hi, lo) = record.hash();
+            let (hi, _) = record.hash();
             assert_eq!(
                 bucket_of(hi, self.word.buckets()),
                 number,
                 "its key's bucket"
             );
-            assert_eq!(tag_of(lo), slot.tag, "its key's tag");
+            assert_eq!(tag_of(hi), slot.tag, "its key's tag");
             assert!(
                 record.generation().is_multiple_of(2),
                 "no write is under way"

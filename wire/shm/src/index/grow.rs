@@ -7,7 +7,7 @@
 //! probes the old bucket finds the entry before (3), or sees the changed table word after it.
 
 use super::bucket::{Bucket, Slot};
-use super::layout::{LOAD, SLOTS, bucket_of};
+use super::layout::{LOAD, SLOTS, bit_by_tag};
 use super::steps::{Step, kept};
 use super::table::TableWord;
 use super::writer::IndexWriter;
@@ -39,17 +39,18 @@ impl IndexWriter {
             self.scratch = entries;
             return false;
         }
+        let bit = count.ilog2();
         for entry in &entries {
-            let record = self.table.record(entry.record);
-            self.table.prefetch_record(entry.record);
-            assert!(record.is_some());
+            if bit_by_tag(entry.tag, bit).is_none() {
+                self.table.prefetch_record(entry.record);
+            }
         }
         let moves = |writer: &Self, entry: &Slot| {
-            let record = writer
-                .table
-                .record(entry.record)
-                .expect("slots hold valid ids");
-            bucket_of(record.hash().0, count + 1) == count
+            bit_by_tag(entry.tag, bit).unwrap_or_else(|| {
+                let record = writer.table.record(entry.record);
+                let record = record.expect("slots hold valid ids");
+                (record.hash().0 >> bit) & 1 == 1
+            })
         };
         if !kept(Step::SplitOrder) {
             self.table.set_word(next);

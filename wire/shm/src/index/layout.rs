@@ -221,10 +221,23 @@ pub(crate) fn owner_place(owner: u16) -> Option<(usize, usize)> {
     })
 }
 
-/// The tag of a key: the low 16 bits of `lo`, 0 mapped to 1 (0 marks an empty slot).
+/// Lowest bit of `hi` that is part of the tag.
+const TAG_SHIFT: u32 = 16;
+
+/// The tag of a key: bits 16 to 31 of `hi`, 0 mapped to 1 (0 marks an empty slot).
+///
+/// These are the bits that decide where entries go when a table of 2^16 buckets or more splits, so
+/// that a split reads no record. In exchange the lowest of them are the same for all entries of a
+/// bucket: at ten million keys eleven bits still tell nine entries apart.
 #[inline]
-pub(crate) fn tag_of(lo: u64) -> u16 {
-    low16(lo).max(1)
+pub(crate) fn tag_of(hi: u64) -> u16 {
+    low16(hi >> TAG_SHIFT).max(1)
+}
+
+/// Bit `bit` of the `hi` of a key with this tag, if the tag tells.
+pub(crate) fn bit_by_tag(tag: u16, bit: u32) -> Option<bool> {
+    let known = tag != 1 && (TAG_SHIFT..TAG_SHIFT + u16::BITS).contains(&bit);
+    known.then(|| (tag >> (bit - TAG_SHIFT)) & 1 == 1)
 }
 
 /// The bucket of a key when there are `count` buckets: linear hashing over the low bits of `hi`.

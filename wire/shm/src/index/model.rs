@@ -146,10 +146,10 @@ impl Arena {
 }
 
 // Keys whose low bits choose the bucket; tags differ.
-const STAYS: Key = (0b00, 0x11);
-const MOVES: Key = (0b01, 0x12);
-const OTHER: Key = (0b10, 0x13);
-const FOURTH: Key = (0b100, 0x14);
+const STAYS: Key = (0x11_0000, 1);
+const MOVES: Key = (0x12_0001, 2);
+const OTHER: Key = (0x13_0002, 3);
+const FOURTH: Key = (0x14_0004, 4);
 
 fn insert() {
     let mut model = Model::new(4, 4);
@@ -252,7 +252,7 @@ fn compact() {
     let mut model = Model::new(4, 4);
     let first = model.insert(STAYS, 0, 1);
     model.insert(FOURTH, 1, 2);
-    let moved: Key = (0b1000, 0x15);
+    let moved: Key = (0x15_0008, 5);
     model.insert(moved, 2, 3);
     assert_eq!(model.index.usage().overflow, 1);
     let reader = model.reader(0, moved, 0);

@@ -186,13 +186,13 @@ impl IndexReader {
     /// Asks the processor to fetch the key's record (as far as the first bucket tells); second pass
     /// of a batch.
     #[inline]
-    pub fn prefetch_record(&self, hi: u64, lo: u64) {
+    pub fn prefetch_record(&self, hi: u64) {
         let count = self.table.word().buckets();
         if count == 0 {
             return;
         }
         if let Some(bucket) = self.table.bucket(bucket_of(hi, count)) {
-            for slot in bucket.matches(tag_of(lo)) {
+            for slot in bucket.matches(tag_of(hi)) {
                 self.table.prefetch_record(bucket.record(slot));
             }
         }
@@ -208,7 +208,7 @@ impl IndexReader {
             return Probe::Again;
         };
         let head = first.head();
-        let tag = tag_of(lo);
+        let tag = tag_of(hi);
         let mut bucket = first;
         for _ in 0..CHAIN_MAX {
             match self.probe_line(bucket, tag, hi, lo) {

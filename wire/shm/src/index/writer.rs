@@ -99,7 +99,7 @@ impl IndexWriter {
     /// The record of a key.
     #[inline]
     pub fn find(&self, hi: u64, lo: u64) -> Option<RecordId> {
-        let tag = tag_of(lo);
+        let tag = tag_of(hi);
         let mut bucket = self.first_bucket(hi);
         loop {
             for slot in bucket.matches(tag) {
@@ -146,7 +146,7 @@ impl IndexWriter {
             .link_into(
                 bucket,
                 Slot {
-                    tag: tag_of(lo),
+                    tag: tag_of(hi),
                     record: id.get(),
                 },
             )
@@ -339,8 +339,8 @@ impl IndexWriter {
     }
 
     fn place_of(&self, id: RecordId) -> Place<'_> {
-        let (hi, lo) = self.record(id).hash();
-        let tag = tag_of(lo);
+        let (hi, _) = self.record(id).hash();
+        let tag = tag_of(hi);
         let first = self.first_bucket(hi);
         let mut bucket = first;
         loop {

@@ -14,23 +14,28 @@ const PAYLOAD_LEN: usize = 7;
 
 /// A client sends three requests and reads three answers; a shard answers each with its token.
 pub(super) fn requests_and_answers(removed: Option<Step>) {
-    explore(Some(3), move || {
+    run(removed, REQUESTS, Some(3));
+}
+
+/// The same with `requests` requests and `preemptions` preemptions.
+fn run(removed: Option<Step>, requests: u32, preemptions: Option<usize>) {
+    explore(preemptions, move || {
         let (rw, ro) = (
             ModelMemory::read_write(removed),
             ModelMemory::read_only(removed),
         );
         let client = ClientRing::new(rw.clone(), ro.clone(), 0);
         let server = ServerRing::new(rw, ro, 0);
-        let shard = thread::spawn(move || answer_all(server));
-        ask_all(client);
+        let shard = thread::spawn(move || answer_all(server, requests));
+        ask_all(client, requests);
         shard.join().unwrap();
     });
 }
 
-fn ask_all(mut ring: ClientRing<ModelMemory>) {
+fn ask_all(mut ring: ClientRing<ModelMemory>, requests: u32) {
     let (mut asked, mut answered) = (0, 0);
-    while answered < REQUESTS {
-        while asked < REQUESTS && ring.try_submit(&request(asked), &payload(asked)).is_ok() {
+    while answered < requests {
+        while asked < requests && ring.try_submit(&request(asked), &payload(asked)).is_ok() {
             asked += 1;
             ring.publish();
         }
@@ -47,9 +52,9 @@ fn ask_all(mut ring: ClientRing<ModelMemory>) {
     assert_eq!(ring.in_flight(), 0);
 }
 
-fn answer_all(mut ring: ServerRing<ModelMemory>) {
+fn answer_all(mut ring: ServerRing<ModelMemory>, requests: u32) {
     let mut answered = 0;
-    while answered < REQUESTS {
+    while answered < requests {
         let Some(submission) = ring.take().expect("the client is not hostile") else {
             thread::yield_now();
             continue;
@@ -72,7 +77,7 @@ fn answer_all(mut ring: ServerRing<ModelMemory>) {
 /// A writer fills an extent of its lease and publishes it; the shard names it to a reader of another
 /// session, which reads it under the completion's pin.
 pub(super) fn publish_then_read(removed: Option<Step>) {
-    explore(Some(3), move || {
+    explore(None, move || {
         let session = || {
             let (rw, ro) = (
                 ModelMemory::read_write(removed),
@@ -124,6 +129,13 @@ fn payload(token: u32) -> [u8; PAYLOAD_LEN] {
     [u8::try_from(token).unwrap() + 1; PAYLOAD_LEN]
 }
 
+/// Submit against take and post against pop, in every schedule there is.
+#[test]
+fn one_request_crosses_in_every_schedule() {
+    run(None, 1, None);
+}
+
+/// Three requests wrap both rings, in every schedule with at most three preemptions.
 #[test]
 fn requests_and_answers_cross_whole_and_in_order() {
     requests_and_answers(None);

@@ -7,7 +7,8 @@ use crate::sync::{Memory, Step};
 /// The extents found pinned by one scan.
 ///
 /// Lives on: owner shard; kept and reused from scan to scan. A sorted list: no hashing that a hostile
-/// client's pins could degrade. Memory: 8 bytes for each pin found.
+/// client's pins could degrade. Memory: 8 bytes for each pin found, at most 16,640 pins and 128
+/// completions a session.
 #[derive(Debug, Default)]
 pub struct PinSet {
     words: Vec<u64>,

@@ -175,7 +175,7 @@ impl<M: Memory> ServerRing<M> {
         true
     }
 
-    /// Wakes the session's waiting threads, if there are any. Fence first: see [`crate::doorbell`].
+    /// Wakes the session's waiting threads, if there are any. The fence is inside.
     pub fn wake_if_waiting(&self) -> bool
     where
         M: doorbell::Futex,

@@ -1,0 +1,347 @@
+//! Granules between shards: what a shard knows and asks for, and the home that gives them out.
+//!
+//! Lives on: every shard has a [`GranuleState`] per tenant; shard 0 has the [`GranuleHome`] with the node's ledger and the
+//! populate thread. A shard asks ahead of need. The home grants populated granules; while none is free it says
+//! `Exhausted`, keeps the request in line, and the shard evicts among its own; where that cannot help (a value longer
+//! than a granule, a shard with less than its share) it asks others to vacate. A granule handed over is empty: its
+//! last holder evicted what lived there and waited until no pin was left.
+//!
+//! Messages: `message.rs` [`GranuleMessage`]. Pure decisions: `chariot_memory::GranuleLedger`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use chariot_base::limits::GRANULE_BYTES;
+use chariot_base::{GranuleIndex, ShardId, TenantId};
+use chariot_memory::{
+    ArenaMemory, Grant, GranuleLedger, GranuleWork, LedgerOptions, LedgerStats, PopulateDone,
+    PopulateJob, PopulateThread, TakeOutcome, TakeTicket, VacatePlan,
+};
+
+use crate::message::GranuleMessage;
+
+/// How long a shard evicts on its own before it asks the home again, in milliseconds.
+const RETRY_MS: u64 = 20;
+/// How long the home waits before it repeats a plan whose granules have not come, in milliseconds.
+const PLAN_RETRY_MS: u64 = 50;
+
+/// What a shard knows of the node's free granules, for one tenant.
+#[derive(Debug, Default)]
+pub(crate) struct GranuleState {
+    /// Granules in a row that are needed and not asked for yet.
+    wanted: u32,
+    /// Granules in a row asked for.
+    asked: u32,
+    /// The home has none free; the request stays in line.
+    exhausted: bool,
+}
+
+impl GranuleState {
+    /// Notes that a value of `len` bytes found no room.
+    pub(crate) fn want(&mut self, len: u64) {
+        let adjacent = u32::try_from(len.div_ceil(GRANULE_BYTES)).unwrap_or(u32::MAX);
+        if adjacent > self.asked {
+            self.wanted = self.wanted.max(adjacent);
+        }
+    }
+
+    /// Takes the request that the pass sends, if there is one.
+    pub(crate) fn take_request(&mut self) -> Option<u32> {
+        if self.wanted == 0 {
+            return None;
+        }
+        self.asked = std::mem::take(&mut self.wanted);
+        Some(self.asked)
+    }
+
+    /// The home has none: evict.
+    pub(crate) fn on_exhausted(&mut self) {
+        self.exhausted = true;
+    }
+
+    /// Granules came.
+    pub(crate) fn on_granted(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether nothing is asked for and nothing was refused.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.wanted == 0 && self.asked == 0 && !self.exhausted
+    }
+
+    /// Whether the shard must evict to make room.
+    pub(crate) const fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+}
+
+/// A granted run whose pages are still being made.
+#[derive(Debug)]
+struct Unready {
+    grant: Grant,
+    missing: u32,
+}
+
+/// The home's side: ledger, populate thread, and what it told whom.
+#[derive(Debug)]
+pub(crate) struct GranuleHome {
+    ledger: GranuleLedger,
+    populate: PopulateThread,
+    arenas: BTreeMap<TenantId, Arc<ArenaMemory>>,
+    waiting: BTreeMap<(TenantId, ShardId), (TakeTicket, u32)>,
+    unready: Vec<Unready>,
+    /// A job that the helper's queue had no room for.
+    held_job: Option<PopulateJob>,
+    plan_after_ms: u64,
+    outgoing: VecDeque<(ShardId, GranuleMessage)>,
+    failures: u64,
+}
+
+impl GranuleHome {
+    /// Makes the home of an unpopulated node. `on_done` runs on the helper thread: it sends the result to shard 0.
+    pub(crate) fn new(
+        options: LedgerOptions,
+        on_done: impl FnMut(PopulateDone) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            ledger: GranuleLedger::new(options),
+            populate: PopulateThread::start(on_done)?,
+            arenas: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            unready: Vec::new(),
+            held_job: None,
+            plan_after_ms: 0,
+            outgoing: VecDeque::new(),
+            failures: 0,
+        })
+    }
+
+    /// Knows a tenant; the first one has the node's memory populated ahead for it.
+    pub(crate) fn add_tenant(&mut self, tenant: TenantId, arena: Arc<ArenaMemory>) {
+        self.ledger.add_tenant(tenant);
+        let first = self.arenas.is_empty();
+        let before = self.arenas.insert(tenant, arena);
+        assert!(before.is_none());
+        if first {
+            self.ledger.populate_ahead(tenant);
+        }
+        self.submit_work();
+    }
+
+    /// A shard asks for granules in a row.
+    pub(crate) fn on_want(&mut self, shard: ShardId, tenant: TenantId, adjacent: u32) {
+        if let Some(&(ticket, count)) = self.waiting.get(&(tenant, shard)) {
+            if count >= adjacent {
+                self.tell(shard, GranuleMessage::Exhausted { tenant });
+                return;
+            }
+            self.ledger.cancel(ticket);
+            self.waiting.remove(&(tenant, shard));
+        }
+        match self.ledger.take(tenant, shard, adjacent) {
+            TakeOutcome::Granted(grant) => self.hand_out(grant),
+            TakeOutcome::Waiting(ticket) => {
+                self.waiting.insert((tenant, shard), (ticket, adjacent));
+                self.tell(shard, GranuleMessage::Exhausted { tenant });
+            },
+            TakeOutcome::TooLarge => self.tell(shard, GranuleMessage::Exhausted { tenant }),
+        }
+        self.submit_work();
+    }
+
+    /// A granule comes back empty.
+    pub(crate) fn on_returned(&mut self, shard: ShardId, tenant: TenantId, granule: GranuleIndex) {
+        self.ledger.give_back(tenant, shard, granule);
+        self.serve();
+    }
+
+    /// The populate thread finished a job.
+    pub(crate) fn on_done(&mut self, done: &PopulateDone) {
+        match (&done.result, done.work) {
+            (Err(error), GranuleWork::Punch { tenant, granule }) => {
+                tracing::warn!(%error, granule = granule.0, "pages of a granule were not given back; trying again");
+                self.failures += 1;
+                let arena = Arc::clone(&self.arenas[&tenant]);
+                self.held_job.get_or_insert(PopulateJob {
+                    work: done.work,
+                    arena,
+                });
+            },
+            (result, work) => {
+                if let Err(error) = result {
+                    // Usable all the same: the first touch makes the page, or fails as it would have.
+                    tracing::warn!(%error, ?work, "memory is short: a granule could not be populated");
+                    self.failures += 1;
+                }
+                self.ledger.work_done(work);
+                self.on_populated(work);
+            },
+        }
+        self.serve();
+    }
+
+    fn on_populated(&mut self, work: GranuleWork) {
+        let GranuleWork::Populate { tenant, granule } = work else {
+            return;
+        };
+        let mut ready = Vec::new();
+        self.unready.retain_mut(|unready| {
+            let grant = unready.grant;
+            let inside = grant.first.0 <= granule.0 && granule.0 - grant.first.0 < grant.count;
+            if grant.tenant == tenant && inside {
+                unready.missing -= 1;
+            }
+            if unready.missing == 0 {
+                ready.push(grant);
+            }
+            unready.missing > 0
+        });
+        for grant in ready {
+            self.send_grant(grant);
+        }
+    }
+
+    fn serve(&mut self) {
+        while let Some((ticket, grant)) = self.ledger.poll_grant() {
+            let waiter = self.waiting.remove(&(grant.tenant, grant.shard));
+            assert_eq!(waiter.map(|(waiting, _)| waiting), Some(ticket));
+            self.hand_out(grant);
+        }
+        self.submit_work();
+    }
+
+    fn hand_out(&mut self, grant: Grant) {
+        if grant.populated {
+            self.send_grant(grant);
+            return;
+        }
+        let missing = (0..grant.count)
+            .filter(|step| {
+                !self
+                    .ledger
+                    .is_populated(grant.tenant, GranuleIndex(grant.first.0 + step))
+            })
+            .count();
+        let missing = u32::try_from(missing).expect("at most the grant's count");
+        self.unready.push(Unready { grant, missing });
+    }
+
+    fn send_grant(&mut self, grant: Grant) {
+        let Grant {
+            tenant,
+            shard,
+            first,
+            count,
+            ..
+        } = grant;
+        self.tell(
+            shard,
+            GranuleMessage::Granted {
+                tenant,
+                first,
+                count,
+            },
+        );
+    }
+
+    fn tell(&mut self, shard: ShardId, message: GranuleMessage) {
+        self.outgoing.push_back((shard, message));
+    }
+
+    fn submit_work(&mut self) {
+        loop {
+            let job = match self.held_job.take() {
+                Some(job) => job,
+                None => {
+                    let Some(work) = self.ledger.next_work() else {
+                        return;
+                    };
+                    let (GranuleWork::Populate { tenant, .. } | GranuleWork::Punch { tenant, .. }) =
+                        work;
+                    PopulateJob {
+                        work,
+                        arena: Arc::clone(&self.arenas[&tenant]),
+                    }
+                },
+            };
+            if let Err(job) = self.populate.try_submit(job) {
+                self.held_job = Some(job);
+                return;
+            }
+        }
+    }
+
+    /// Asks other shards to give up memory for the first in line, where eviction at home cannot help: it needs
+    /// several granules in a row, or holds less than its share. Called now and then.
+    pub(crate) fn plan(&mut self, now_ms: u64) {
+        if self.waiting.is_empty() || now_ms < self.plan_after_ms {
+            return;
+        }
+        self.plan_after_ms = now_ms + PLAN_RETRY_MS;
+        let stats = self.ledger.stats();
+        let share = stats.granule_count / u32::from(self.ledger.shard_count());
+        let needy = self
+            .waiting
+            .iter()
+            .any(|(&(tenant, shard), &(_, adjacent))| {
+                adjacent > 1 || self.ledger.held_count(tenant, shard) < share.max(1)
+            });
+        if !needy {
+            return;
+        }
+        let Some((_, plan)) = self.ledger.vacate_plan() else {
+            return;
+        };
+        let VacatePlan { granules, any } = plan;
+        let first = self.ledger.first_waiting().expect("a plan is for somebody");
+        for (holder, granule) in granules {
+            self.tell(
+                holder,
+                GranuleMessage::Vacate {
+                    tenant: first.0,
+                    granule: Some(granule),
+                },
+            );
+        }
+        for (tenant, holder, count) in any {
+            for _ in 0..count {
+                self.tell(
+                    holder,
+                    GranuleMessage::Vacate {
+                        tenant,
+                        granule: None,
+                    },
+                );
+            }
+        }
+    }
+
+    /// When the home wants to look at its plans again.
+    pub(crate) fn next_ms(&self) -> Option<u64> {
+        (!self.waiting.is_empty()).then_some(self.plan_after_ms)
+    }
+
+    /// Takes the next message to a shard.
+    pub(crate) fn take_outgoing(&mut self) -> Option<(ShardId, GranuleMessage)> {
+        self.outgoing.pop_front()
+    }
+
+    /// The ledger's counts.
+    pub(crate) fn stats(&self) -> LedgerStats {
+        self.ledger.stats()
+    }
+}
+
+/// A granule that a shard empties for others.
+#[derive(Debug)]
+pub(crate) struct Vacating {
+    /// Which one.
+    pub(crate) granule: GranuleIndex,
+    /// Until when it is tried; kept objects may make it impossible.
+    pub(crate) until_ms: u64,
+}
+
+impl Vacating {
+    /// How long a granule is tried to be emptied before its memory is used again.
+    pub(crate) const TRY_MS: u64 = 10 * RETRY_MS;
+}

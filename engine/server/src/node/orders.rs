@@ -1,0 +1,144 @@
+//! What a shard does when the control thread orders it.
+//!
+//! Lives on: owner shard, called from the pass.
+
+use chariot_base::SessionId;
+use chariot_shard::{IoFd, ShardContext};
+use chariot_shm::index::IndexWriter;
+use chariot_store::{Policy, Store, StoreOptions};
+use tokio::sync::oneshot;
+
+use crate::limits::{DEAD_LEASE_GRACE_MS, RING_ACTIVE_NS};
+use crate::message::{Order, SessionEnd, TenantParts};
+use crate::node::stats;
+use crate::pass::{Drain, OrderContext};
+use crate::seam::{EvictionPolicy, SessionSummary};
+use crate::session::Sessions;
+use crate::tenant::TenantShard;
+
+/// Sends an answer. Nobody may await it any more: then the control thread gave up waiting, and nothing is lost.
+fn answer<T>(done: oneshot::Sender<T>, value: T) {
+    if done.send(value).is_err() {
+        tracing::debug!("an order was answered after the control thread gave up waiting");
+    }
+}
+
+/// Carries out one order.
+pub(crate) fn handle(context: &mut OrderContext<'_>, runtime: &ShardContext, order: Order) {
+    match order {
+        Order::OpenTenant(parts, done) => {
+            open_tenant(context, *parts);
+            answer(done, ());
+        },
+        Order::OpenSession(parts, done) => {
+            let tenant = parts.tenant;
+            context.shard.sessions.open(*parts);
+            context.shard.tenant_mut(tenant).note_use();
+            answer(done, ());
+        },
+        Order::OpenRing(session, bell, done) => {
+            let opened = open_ring(context, session, bell);
+            answer(done, opened);
+        },
+        Order::CloseSession(session, end, done) => {
+            close_session(context, session, end);
+            answer(done, ());
+        },
+        Order::Stats(done) => {
+            answer(done, stats::report(context.shard, &runtime.driver_stats()));
+        },
+        Order::Sessions(done) => answer(done, sessions(context)),
+        Order::Drain { deadline_ns, done } => {
+            context.shard.draining = true;
+            *context.drain = Some(Drain { deadline_ns, done });
+        },
+        Order::Stop => *context.stop = true,
+    }
+}
+
+fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
+    let shard = &mut *context.shard;
+    let index = usize::from(parts.tenant.0);
+    if shard.tenants.len() <= index {
+        shard.tenants.resize_with(index + 1, || None);
+    }
+    assert!(shard.tenants[index].is_none(), "a tenant is opened once");
+    let writer =
+        IndexWriter::new(parts.index, &parts.index_options).expect("sized by the same options");
+    let policy = match shard.shared.options.eviction {
+        EvictionPolicy::Lru => Policy::Lru,
+        EvictionPolicy::S3Fifo => Policy::S3Fifo,
+    };
+    // The boot generation will come from the SSD tier's superblock; without one nothing outlives a start.
+    let options = StoreOptions {
+        policy,
+        epoch: 1,
+        entries_max: 0,
+    };
+    let store = Store::new(writer, options);
+    if let Some(home) = shard.home.as_mut() {
+        home.add_tenant(parts.tenant, parts.arena.clone());
+    }
+    shard.tenants[index] = Some(TenantShard::new(
+        parts.tenant,
+        parts.secret,
+        parts.arena,
+        store,
+    ));
+}
+
+fn open_ring(
+    context: &mut OrderContext<'_>,
+    session: SessionId,
+    bell: std::os::fd::OwnedFd,
+) -> bool {
+    let number = context.shard.id.0;
+    let ring = context.ring;
+    let poll = |bell: &IoFd, key| ring.poll_multishot(bell, key);
+    let opened = context
+        .shard
+        .sessions
+        .open_ring(session, number, bell, poll);
+    if opened && let Some(place) = context.shard.sessions.find(session) {
+        // A client may have submitted before its bell was polled.
+        let until_ns = context.shard.now_ns + RING_ACTIVE_NS;
+        context.shard.sessions.activate(place, until_ns);
+    }
+    opened
+}
+
+fn close_session(context: &mut OrderContext<'_>, id: SessionId, end: SessionEnd) {
+    let shard = &mut *context.shard;
+    let Some((_, session)) = shard.sessions.close(id) else {
+        return;
+    };
+    shard.watching.drop_session(id);
+    let dead_until_ns = match end {
+        SessionEnd::Farewell => None,
+        SessionEnd::Death => Some(shard.now_ns + DEAD_LEASE_GRACE_MS * 1_000_000),
+    };
+    let tenant = shard.tenant_mut(session.tenant);
+    let waiters = tenant.waiters.remove_all(
+        |waiter| matches!(waiter, crate::waiting::Waiter::Local(kept) if kept.session == id),
+    );
+    drop(waiters);
+    tenant.drop_session(id, dead_until_ns);
+}
+
+fn sessions(context: &OrderContext<'_>) -> Vec<SessionSummary> {
+    let shard = &*context.shard;
+    let expelled: Vec<SessionId> = shard.sessions.expelled_ids().collect();
+    shard
+        .sessions
+        .iter()
+        .map(|session| SessionSummary {
+            id: session.id.0,
+            in_flight: Sessions::unanswered_of(session),
+            lease_bytes: shard.tenants[usize::from(session.tenant.0)]
+                .as_ref()
+                .map_or(0, |tenant| tenant.leases.idle_bytes(session.id)),
+            expelled: expelled.contains(&session.id),
+            ..SessionSummary::default()
+        })
+        .collect()
+}

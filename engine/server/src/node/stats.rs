@@ -1,0 +1,60 @@
+//! One shard's counters, gathered from its parts when asked.
+
+use chariot_memory::{LedgerStats, MemoryReport};
+use chariot_shard::DriverStats;
+
+use crate::seam::ShardStats;
+use crate::shard::Shard;
+
+/// What a shard answers to a stats order.
+#[derive(Debug, Clone)]
+pub(crate) struct ShardReport {
+    /// Its counters.
+    pub(crate) shard: ShardStats,
+    /// The ledger's, from the granule home.
+    pub(crate) home: Option<LedgerStats>,
+}
+
+/// Gathers a shard's counters. O(tenants + sessions).
+pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
+    let mut stats = shard.counters.clone();
+    for tenant in shard.tenants.iter().flatten() {
+        let store = tenant.store.stats();
+        stats.evictions += store.eviction_ages.count;
+        stats.evicted_age_ms_sum += store.eviction_ages.sum_ms;
+        stats.evicted_bytes += store.evicted_bytes;
+        stats.entries += store.entries;
+        stats.metadata_bytes += store.metadata_bytes + tenant.extents.metadata_bytes();
+        stats.out_of_memory_waits += tenant.waits;
+        stats.out_of_memory_timeouts += tenant.wait_timeouts;
+        stats.out_of_memory_waiting += tenant.waiters.len() as u64;
+        let quarantine = tenant.quarantine.stats();
+        let leases = tenant.leases.total_idle_bytes();
+        stats.lease_bytes += leases;
+        stats.leases += tenant.leases.idle_count();
+        stats.quarantine_bytes[0] += quarantine.bytes;
+        stats.quarantine_bytes[1] += tenant.io_pins.bytes();
+        let memory = MemoryReport::new(
+            &tenant.extents.stats(),
+            store.bytes,
+            leases,
+            quarantine.bytes,
+        );
+        stats.payload_bytes += memory.payload;
+        stats.slack_bytes += memory.slack;
+        stats.free_bytes += memory.free;
+    }
+    stats.pins = shard.sessions.last_pins().len() as u64;
+    stats.ring_depth = shard.sessions.unanswered() + shard.tickets.outstanding() as u64;
+    stats.ring_depth_max = stats.ring_depth_max.max(stats.ring_depth);
+    stats.loop_passes = driver.passes;
+    stats.loop_stalls = driver.stalls;
+    stats.loop_stall_max_ns = driver.longest_stall_ns;
+    stats.local_rings = shard.sessions.ring_count();
+    stats.connections = shard.connections as u64;
+    stats.expulsions = shard.sessions.expulsions();
+    ShardReport {
+        shard: stats,
+        home: shard.home.as_ref().map(|home| home.stats()),
+    }
+}

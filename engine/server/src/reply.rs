@@ -1,0 +1,42 @@
+//! From outcomes to what peers read: the one place that maps errors to statuses and answers to completion words.
+
+use chariot_proto::Status;
+use chariot_shm::{CompletionFlags, CompletionWords};
+use chariot_store::InsertError;
+
+use crate::request::Answer;
+
+/// The status of a write that the store refused.
+pub(crate) const fn insert_status(error: &InsertError) -> Status {
+    match error {
+        InsertError::Exists => Status::Exists,
+        InsertError::MetadataFull { .. } => Status::MetadataFull,
+    }
+}
+
+/// The completion words of an answer.
+pub(crate) fn completion(token: u32, answer: &Answer) -> CompletionWords {
+    let mut words = CompletionWords {
+        token,
+        status: answer.status.as_u16(),
+        len: answer.len,
+        version: answer.version,
+        expiry_ms: answer.expiry_ms,
+        ..CompletionWords::default()
+    };
+    if let Some(offset) = answer.extent {
+        words.flags |= CompletionFlags::NAMES_EXTENT;
+        words.extent = offset;
+    }
+    if let Some(crc) = answer.crc {
+        words.flags |= CompletionFlags::CRC_PRESENT;
+        words.crc = crc;
+    }
+    if let Some(run) = answer.lease {
+        words.flags |= CompletionFlags::LEASE;
+        words.lease_extent = run.offset;
+        words.lease_len = run.bytes();
+        words.lease_count = u16::try_from(run.count).expect("a run has at most 64 slots");
+    }
+    words
+}

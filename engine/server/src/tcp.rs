@@ -1,0 +1,51 @@
+//! Remote clients: TCP connections, each a task of the shard that accepted it.
+//!
+//! Reading order: [`listener`] (accept), [`connection`] (handshake, frames, one request at a time), then one file per
+//! message: [`get`], [`set`], [`ask`]. Payload goes between socket and arena on the data ring, never through a buffer.
+
+mod ask;
+mod connection;
+mod context;
+mod get;
+mod hold;
+pub(crate) mod listener;
+mod set;
+
+use chariot_base::{ShardId, TenantId};
+
+use crate::call::{Call, Reply};
+use crate::message::ShardMessage;
+use crate::shard::Shard;
+
+/// Undoes what a call granted to a connection that has gone: a hold is released, a reservation aborted.
+pub(crate) fn undo(shard: &mut Shard, owner: ShardId, tenant: TenantId, reply: Reply) {
+    let call = match reply {
+        Reply::Found(found) if found.held => Call::Release {
+            tenant,
+            extent: found.extent,
+        },
+        Reply::Reserved(extent) => Call::Abort { tenant, extent },
+        Reply::Found(_) | Reply::Done { .. } => return,
+    };
+    let from = shard.id;
+    shard.mail.send(
+        owner,
+        ShardMessage::Call {
+            from,
+            ticket: None,
+            call,
+        },
+    );
+}
+
+/// Undoes grants whose replies had come to tasks that ended before reading them.
+pub(crate) fn undo_undelivered(shard: &mut Shard) {
+    for undelivered in shard.tickets.take_undelivered() {
+        undo(
+            shard,
+            undelivered.owner,
+            undelivered.tenant,
+            undelivered.reply,
+        );
+    }
+}

@@ -1,0 +1,380 @@
+//! One tenant on one shard: entries, extents, leases, quarantine, and who waits for memory.
+//!
+//! Lives on: owner shard. This is where memory and store meet: a value gets room here ([`TenantShard::reserve`]),
+//! becomes visible ([`TenantShard::publish`]), and gives its room back after every pin is gone
+//! ([`TenantShard::sweep`]). The order of §6 of ARCHITECTURE.md is kept in this file alone: unlink, fence, scan, reuse.
+//!
+//! Neighbours: `handlers/` call it, `granules.rs` feeds it granules.
+
+use std::sync::Arc;
+
+use chariot_base::limits::SLAB_LEN_MAX;
+use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
+use chariot_memory::{
+    ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine,
+    QuarantineReason, SlotRun, SweepPass, eviction_price,
+};
+use chariot_proto::{KeyHash, KeySecret};
+use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
+
+use crate::granules::GranuleState;
+use crate::limits::{
+    EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
+};
+use crate::session::Sessions;
+use crate::waiting::Waiter;
+
+/// Extents judged in one sweep.
+const SWEEP_BUDGET: usize = 4096;
+/// Bytes evicted at least in one round, so that a pin scan serves many small writes.
+const EVICT_BATCH_BYTES: u64 = 256 << 10;
+
+/// One tenant's share of a shard.
+#[derive(Debug)]
+pub(crate) struct TenantShard {
+    /// The tenant.
+    pub(crate) id: TenantId,
+    /// Secret of its key hashes.
+    pub(crate) secret: KeySecret,
+    /// Its arena, mapped.
+    pub(crate) arena: Arc<ArenaMemory>,
+    /// Entries, eviction order, timers.
+    pub(crate) store: Store,
+    /// Granules of this shard, cut into extents.
+    pub(crate) extents: ExtentAllocator,
+    /// What local sessions hold for writing.
+    pub(crate) leases: LeaseBook,
+    /// What waits for pins.
+    pub(crate) quarantine: Quarantine,
+    /// What the daemon itself reads or writes.
+    pub(crate) io_pins: IoPins,
+    /// Who waits for memory.
+    pub(crate) waiters: OutOfMemoryQueue<Waiter>,
+    /// What this shard knows of the node's free granules.
+    pub(crate) granules: GranuleState,
+    /// Requests that had to wait for memory.
+    pub(crate) waits: u64,
+    /// Those answered out of memory.
+    pub(crate) wait_timeouts: u64,
+    effects: Effects,
+    freed: Vec<Extent>,
+    /// Retired since the last sweep.
+    unswept: usize,
+    /// Rises whenever memory came free: waiters are looked at again.
+    pub(crate) freed_events: u64,
+    /// Somebody works with this tenant on this shard: memory is asked for ahead.
+    is_used: bool,
+}
+
+impl TenantShard {
+    /// Makes an empty share.
+    pub(crate) fn new(
+        id: TenantId,
+        secret: KeySecret,
+        arena: Arc<ArenaMemory>,
+        store: Store,
+    ) -> Self {
+        Self {
+            id,
+            secret,
+            arena,
+            store,
+            extents: ExtentAllocator::new(),
+            leases: LeaseBook::new(),
+            quarantine: Quarantine::new(),
+            io_pins: IoPins::new(),
+            waiters: OutOfMemoryQueue::new(MEMORY_WAITERS_MAX),
+            granules: GranuleState::default(),
+            waits: 0,
+            wait_timeouts: 0,
+            effects: Effects::new(),
+            freed: Vec::new(),
+            unswept: 0,
+            freed_events: 0,
+            is_used: false,
+        }
+    }
+
+    /// Finds room for `len` bytes: free memory first, then what waits for a scan only, then, once the home says that
+    /// no granule is free, by eviction. `None`: nothing now; the caller queues, and `granules` knows what to ask for.
+    pub(crate) fn reserve(
+        &mut self,
+        len: u64,
+        sessions: &mut Sessions,
+        now_ns: u64,
+    ) -> Option<Extent> {
+        assert!(len > 0);
+        if let Some(extent) = self.extents.allocate(len) {
+            return Some(extent);
+        }
+        if self.unswept > 0 && self.sweep(sessions, now_ns) > 0 {
+            if let Some(extent) = self.extents.allocate(len) {
+                return Some(extent);
+            }
+        }
+        self.granules.want(len);
+        if !self.granules.is_exhausted() {
+            return None;
+        }
+        for round in 0..EVICTION_ROUNDS {
+            if !self.evict_for(len, round, sessions, now_ns) {
+                break;
+            }
+            if let Some(extent) = self.extents.allocate(len) {
+                return Some(extent);
+            }
+        }
+        None
+    }
+
+    /// Evicts once and sweeps; `false` when nothing more can be gained.
+    ///
+    /// The first rounds follow the policy. Where that frees scattered pieces only, the allocator names the cheapest
+    /// neighbours, so that a large value gets a contiguous place without emptying the cache.
+    fn evict_for(&mut self, len: u64, round: u32, sessions: &mut Sessions, now_ns: u64) -> bool {
+        let pins = sessions.last_pins();
+        let io_pins = &self.io_pins;
+        let skip = |extent: Extent| pins.contains(extent.offset) || io_pins.contains(extent);
+        let mut gained = 0;
+        // Values above the slabs need neighbours: the policy's order would empty a fifth of the cache for one.
+        if round < 2 && len < SLAB_LEN_MAX {
+            let want = len.max(EVICT_BATCH_BYTES.min(self.store.evictable_bytes() / 16));
+            let evicted = self.store.evict(want, &skip, &mut self.effects);
+            gained = evicted.entries;
+            if evicted.entries == 0 && evicted.blocked == Some(Blocked::Empty) {
+                return self.drain_effects() > 0 && self.sweep(sessions, now_ns) > 0;
+            }
+        } else {
+            let store = &self.store;
+            let victims = self.extents.victims_for(len, |record, bytes| {
+                let (extent, age_eighths) = store.eviction_candidate(record)?;
+                (!skip(extent)).then(|| eviction_price(bytes, age_eighths))
+            });
+            if let Some(victims) = victims {
+                let evicted = self
+                    .store
+                    .evict_records(&victims.tags, &skip, &mut self.effects);
+                gained = evicted.entries;
+            }
+        }
+        self.drain_effects();
+        let swept = self.sweep(sessions, now_ns);
+        gained > 0 || swept > 0
+    }
+
+    /// Makes a value visible. On success the store owns the extent; on failure it is free again, exactly once.
+    pub(crate) fn publish(
+        &mut self,
+        hash: KeyHash,
+        entry: &NewEntry,
+        now_ms: u64,
+    ) -> Result<Inserted, InsertError> {
+        let outcome = self.store.insert(hash, entry, now_ms, &mut self.effects);
+        match outcome {
+            Ok(inserted) => self
+                .extents
+                .set_tag(entry.extent.offset, Some(inserted.record)),
+            Err(_) => self.free(entry.extent.offset),
+        }
+        self.drain_effects();
+        outcome
+    }
+
+    /// Deletes a key; says whether it was there.
+    pub(crate) fn delete(&mut self, hash: KeyHash, now_ms: u64) -> bool {
+        let was_there = self.store.remove(hash, now_ms, &mut self.effects);
+        self.drain_effects();
+        was_there
+    }
+
+    /// Ends entries whose time is over; says how many, and whether more are due.
+    pub(crate) fn expire(&mut self, now_ms: u64, budget: u32) -> (u32, bool) {
+        let advanced = self.store.advance(now_ms, &mut self.effects, budget);
+        self.drain_effects();
+        (advanced.expired, advanced.has_more)
+    }
+
+    /// Frees an extent that was never visible to anyone but its writer.
+    pub(crate) fn free(&mut self, offset: u64) {
+        self.extents.free(offset);
+        self.freed_events += 1;
+    }
+
+    /// Moves what the store retired into quarantine; returns how many.
+    fn drain_effects(&mut self) -> usize {
+        let count = self.effects.retired.len();
+        for retired in self.effects.retired.drain(..) {
+            // The tag named the record that is gone; victims are asked for by tag.
+            let offset = retired.extent.offset;
+            self.extents.set_tag(offset, None);
+            let occupied = self
+                .extents
+                .block_len(offset)
+                .expect("an entry's extent is live");
+            self.quarantine
+                .retire(Extent::new(offset, occupied), QuarantineReason::Unlinked);
+        }
+        self.unswept += count;
+        count
+    }
+
+    /// Whether enough was retired that a pin scan pays, or a pass ends with something to judge.
+    pub(crate) fn wants_sweep(&self, at_end_of_pass: bool) -> bool {
+        self.unswept >= SWEEP_BATCH || (at_end_of_pass && self.unswept > 0)
+    }
+
+    /// Scans the pins and frees what nobody holds; returns how many extents came free.
+    pub(crate) fn sweep(&mut self, sessions: &mut Sessions, now_ns: u64) -> usize {
+        let ticket = self.quarantine.ticket();
+        self.unswept = 0;
+        if self.quarantine.is_empty() {
+            return 0;
+        }
+        let pins = sessions.scan_pins(self.id);
+        let is_pinned = |extent: Extent| pins.contains(extent.offset);
+        self.freed.clear();
+        let pass = SweepPass {
+            ticket,
+            now_ns,
+            budget: SWEEP_BUDGET,
+        };
+        self.quarantine
+            .sweep(pass, &self.io_pins, is_pinned, &mut self.freed);
+        for extent in &self.freed {
+            self.extents.free(extent.offset);
+        }
+        self.freed_events += self.freed.len() as u64;
+        self.freed.len()
+    }
+
+    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle budget allows, at
+    /// least one. `None`: no memory now.
+    pub(crate) fn lend(
+        &mut self,
+        session: SessionId,
+        len: u64,
+        count: u32,
+        sessions: &mut Sessions,
+        now_ns: u64,
+    ) -> Option<SlotRun> {
+        let free =
+            self.extents.stats().free + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
+        let budget =
+            LeaseBook::budget(free, sessions.len()).saturating_sub(self.leases.idle_bytes(session));
+        let slots = u32::try_from(budget / len)
+            .unwrap_or(u32::MAX)
+            .clamp(1, count.max(1));
+        let run = match self.extents.allocate_run(len, slots) {
+            Some(run) => run,
+            None => {
+                let extent = self.reserve(len, sessions, now_ns)?;
+                let slot_len = self
+                    .extents
+                    .block_len(extent.offset)
+                    .expect("just reserved");
+                SlotRun {
+                    offset: extent.offset,
+                    slot_len,
+                    count: 1,
+                }
+            },
+        };
+        if self.leases.grant(session, run).is_err() {
+            for slot in 0..u64::from(run.count) {
+                self.free(run.offset + slot * run.slot_len);
+            }
+            return None;
+        }
+        Some(run)
+    }
+
+    /// Takes back all leases of a session that ended.
+    pub(crate) fn drop_session(&mut self, session: SessionId, dead_until_ns: Option<u64>) {
+        for extent in self.leases.drop_session(session) {
+            match dead_until_ns {
+                None => self.free(extent.offset),
+                Some(until_ns) => {
+                    self.quarantine
+                        .retire(extent, QuarantineReason::LeaseOfDead { until_ns });
+                },
+            }
+        }
+        self.quarantine.session_gone(session);
+        // Its pins are gone with it: what they held can be judged again.
+        self.unswept = self.unswept.max(usize::from(!self.quarantine.is_empty()));
+    }
+
+    /// An I/O pin has fallen: what waits in quarantine can be judged again.
+    pub(crate) fn note_release(&mut self) {
+        self.unswept = self.unswept.max(usize::from(!self.quarantine.is_empty()));
+    }
+
+    /// Whether memory of dead sessions waits for its grace to end.
+    pub(crate) fn has_dead_leases(&self) -> bool {
+        self.quarantine.stats().dead_count > 0
+    }
+
+    /// Asks for a granule before one is needed, while the home may have some.
+    pub(crate) fn want_ahead(&mut self) {
+        if self.granules.is_idle()
+            && self.is_used
+            && self.extents.stats().free < GRANULE_AHEAD_BYTES
+        {
+            self.granules.want(1);
+        }
+    }
+
+    /// Takes out a waiter whose need fits now. What was found for it is free again, and nobody comes in between.
+    pub(crate) fn pop_served(&mut self, sessions: &mut Sessions, now_ns: u64) -> Option<Waiter> {
+        let mut waiters = std::mem::replace(&mut self.waiters, OutOfMemoryQueue::new(1));
+        let served = waiters.pop_ready(|need| match self.reserve(need, sessions, now_ns) {
+            Some(extent) => {
+                self.extents.free(extent.offset);
+                true
+            },
+            None => false,
+        });
+        self.waiters = waiters;
+        served
+    }
+
+    /// Closes a granule that others need; `None` when this shard holds none that can be emptied.
+    pub(crate) fn begin_vacate(&mut self, granule: Option<GranuleIndex>) -> Option<GranuleIndex> {
+        let granule = match granule {
+            Some(granule) => self
+                .extents
+                .granules()
+                .any(|(held, _)| held == granule)
+                .then_some(granule)?,
+            None => self.extents.vacate_candidate()?,
+        };
+        self.extents.begin_vacate(granule);
+        Some(granule)
+    }
+
+    /// Evicts up to `budget` entries of a granule that is being emptied; `true` when it is empty.
+    pub(crate) fn vacate_step(
+        &mut self,
+        granule: GranuleIndex,
+        budget: usize,
+        sessions: &mut Sessions,
+        now_ns: u64,
+    ) -> bool {
+        let mut tags = Vec::new();
+        self.extents.tags_in(granule, &mut tags);
+        tags.truncate(budget);
+        let skip = |_: Extent| false;
+        for tag in tags {
+            // One by one: a kept one in between must not save the others.
+            self.store.evict_records(&[tag], &skip, &mut self.effects);
+        }
+        self.drain_effects();
+        self.sweep(sessions, now_ns);
+        self.extents.empty_granules().any(|empty| empty == granule)
+    }
+
+    /// A new session or connection works with this tenant: have room ready.
+    pub(crate) fn note_use(&mut self) {
+        self.is_used = true;
+    }
+}

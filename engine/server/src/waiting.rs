@@ -1,0 +1,24 @@
+//! Who waits for memory: requests of local sessions, and reservations of connections.
+//!
+//! Lives on: owner shard, inside the tenant's `OutOfMemoryQueue`.
+
+use chariot_base::ShardId;
+
+use crate::request::Kept;
+use crate::tickets::TicketId;
+
+/// One waiter.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// A request of a local session, to be handled again.
+    Local(Box<Kept>),
+    /// A reservation for a connection.
+    Reserve {
+        /// The connection's shard.
+        from: ShardId,
+        /// Its ticket.
+        ticket: TicketId,
+        /// Bytes of the value.
+        len: u64,
+    },
+}
