@@ -12,11 +12,10 @@ pub(crate) fn wait_until(moment: Instant) {
         if left.is_zero() {
             return;
         }
-        if left > POLLED {
+        match left.checked_sub(POLLED) {
             // Nobody unparks this thread; if anyone did, the loop looks again.
-            std::thread::park_timeout(left - POLLED);
-        } else {
-            std::hint::spin_loop();
+            Some(parked) if !parked.is_zero() => std::thread::park_timeout(parked),
+            _ => std::hint::spin_loop(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Seeded randomness: SplitMix64, the same on every machine.
+//! Seeded randomness: `SplitMix64`, the same on every machine.
 
 /// The step of the sequence: 2^64 over the golden ratio.
 pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

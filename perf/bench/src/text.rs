@@ -56,9 +56,10 @@ pub(crate) fn micros(value: f64) -> String {
 /// A table of names and values, the values in one column.
 pub(crate) fn table(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter()
-        .map(|(name, value)| format!("  {name:width$}  {value}\n"))
-        .collect()
+    let lines = rows
+        .iter()
+        .map(|(name, value)| format!("  {name:width$}  {value}\n"));
+    lines.collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(crate) struct Load {
 /// Copies with libc's memcpy.
 pub(crate) fn memcpy(load: &Load) -> Measured {
     measure(load, "memcpy", |target, source| {
-        target.copy_from_slice(source)
+        target.copy_from_slice(source);
     })
 }
 

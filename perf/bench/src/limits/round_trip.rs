@@ -142,6 +142,6 @@ mod tests {
         let outcome = trips("x", 1, Duration::from_secs(9), || {
             Err(std::io::ErrorKind::BrokenPipe.into())
         });
-        assert!(outcome.is_err());
+        assert_eq!(outcome.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
     }
 }

@@ -165,7 +165,7 @@ impl<C: Cache> Player<C> {
         self.tally.requests += 1;
         self.tally
             .latency
-            .record(waited + (self.tally.in_calls - before));
+            .record(waited + self.tally.in_calls.saturating_sub(before));
     }
 
     fn key(&self, id: u64) -> String {

@@ -20,7 +20,7 @@ impl Stretch {
 
 /// Draws one column a stretch; `from` and `to` stand below the ends of the axis.
 pub(crate) fn draw(stretches: &[Stretch], from: &str, to: &str) -> String {
-    let mut text = String::from("hit ratio\n");
+    let mut lines = vec!["hit ratio".to_owned()];
     for row in (1..=ROWS).rev() {
         let label = match row {
             ROWS => "1.0",
@@ -31,13 +31,13 @@ pub(crate) fn draw(stretches: &[Stretch], from: &str, to: &str) -> String {
             .iter()
             .map(|stretch| cell(*stretch, row))
             .collect();
-        text.push_str(&format!("  {label} |{}\n", line.trim_end()));
+        lines.push(format!("  {label} |{}", line.trim_end()));
     }
     let width = stretches.len();
-    text.push_str(&format!("  0.0 +{}\n", "-".repeat(width)));
+    lines.push(format!("  0.0 +{}", "-".repeat(width)));
     let gap = width.saturating_sub(from.len() + to.len()).max(1);
-    text.push_str(&format!("       {from}{}{to}\n", " ".repeat(gap)));
-    text
+    lines.push(format!("       {from}{}{to}", " ".repeat(gap)));
+    lines.join("\n") + "\n"
 }
 
 /// One cell: filled, half filled at the top of a column, or blank.

@@ -95,7 +95,7 @@ mod tests {
     fn requests_are_read_in_order_with_blank_lines_passed_over() {
         let text = format!(
             "{GOOD}\n\n{}\n",
-            GOOD.replace("[1, 2]", "[]").replace("}", ", \"x\": 1}")
+            GOOD.replace("[1, 2]", "[]").replace('}', ", \"x\": 1}")
         );
         let requests = read_text(&text, None).unwrap();
         assert_eq!(requests.len(), 2);
