@@ -1,9 +1,9 @@
 //! One round of a shard: mailboxes, orders, rings, timers, waiters, in bounded batches.
 //!
-//! Lives on: owner shard; called by the driver of `chariot_shard`, which turns the data ring before and lets the
-//! connections' tasks run after. The order within a round: what others sent, what local sessions submitted, what time
-//! brought, who can now be served; completions and messages become visible at the end of each part, so that no answer
-//! waits for a round to finish.
+//! Lives on: owner shard; called by the driver of `chariot_shard`, which turns the data ring before
+//! and lets the connections' tasks run after. The order within a round: what others sent, what
+//! local sessions submitted, what time brought, who can now be served; completions and messages
+//! become visible at the end of each part, so that no answer waits for a round to finish.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use chariot_shard::{ControlReceiver, DataRing, Pass, Progress};
 use chariot_shm::clock;
 
 use crate::dispatch;
-use crate::granules::Vacating;
+use crate::granules::{GranuleHome, Vacating};
 use crate::handlers::calls;
 use crate::limits::{EXPIRIES_PER_PASS, MESSAGES_PER_PASS, RING_ACTIVE_NS, SUBMISSIONS_PER_PASS};
 use crate::message::{GranuleMessage, Order, ShardMessage};
@@ -27,7 +27,8 @@ use crate::waiting::Waiter;
 const ORDERS_PER_PASS: usize = 16;
 /// Waiters for memory looked at in one round.
 const WAITERS_PER_PASS: usize = 16;
-/// How often waiters are looked at without any memory having come free, in milliseconds: pins end silently.
+/// How often waiters are looked at without any memory having come free, in milliseconds: pins end
+/// silently.
 const WAITER_RETRY_MS: u64 = 2;
 /// Records evicted from a granule that is being emptied, per round.
 const VACATE_PER_PASS: usize = 256;
@@ -93,7 +94,8 @@ impl ShardPass {
     fn messages(&mut self, shard: &mut Shard) -> bool {
         let mut incoming = std::mem::take(&mut self.incoming);
         shard.mail.take(MESSAGES_PER_PASS, &mut incoming);
-        // Orders have turns of their own: full mailboxes must not keep sessions from ending or a drain from beginning.
+        // Orders have turns of their own: full mailboxes must not keep sessions from ending or a
+        // drain from beginning.
         for _ in 0..ORDERS_PER_PASS {
             let Some(message) = self.orders.try_recv() else {
                 break;
@@ -112,7 +114,7 @@ impl ShardPass {
         match message {
             ShardMessage::Call { from, ticket, call } => {
                 let tenant = call.tenant();
-                if let Some(reply) = calls::handle(shard, from, ticket, call) {
+                if let Some(reply) = calls::handle(shard, from, ticket, &call) {
                     let ticket = ticket.expect("what is answered has a ticket");
                     shard.reply(from, ticket, tenant, reply);
                 }
@@ -297,10 +299,11 @@ impl ShardPass {
             .drain
             .as_ref()
             .is_some_and(|drain| under_way == 0 || shard.now_ns >= drain.deadline_ns);
-        if over && let Some(drain) = self.drain.take() {
-            if drain.done.send(under_way).is_err() {
-                tracing::debug!("drained after the control thread gave up waiting");
-            }
+        if over
+            && let Some(drain) = self.drain.take()
+            && drain.done.send(under_way).is_err()
+        {
+            tracing::debug!("drained after the control thread gave up waiting");
         }
     }
 
@@ -312,7 +315,8 @@ impl ShardPass {
                 (a, b) => a.or(b),
             };
         };
-        // A time to live may have 47 bits of milliseconds, which have no room in 64 bits of nanoseconds.
+        // A time to live may have 47 bits of milliseconds, which have no room in 64 bits of
+        // nanoseconds.
         let from_ms = |due_ms: u64| {
             let left_ms = due_ms.saturating_sub(shard.now_ms).max(1);
             shard
@@ -331,7 +335,7 @@ impl ShardPass {
             shard
                 .home
                 .as_ref()
-                .and_then(|home| home.next_ms())
+                .and_then(GranuleHome::next_ms)
                 .map(from_ms),
         );
         sooner((!shard.vacating.is_empty()).then(|| shard.now_ns + 1_000_000));
@@ -452,7 +456,7 @@ fn served(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
                 len,
                 deadline_ns,
             };
-            if let Some(reply) = calls::handle(shard, from, Some(ticket), call) {
+            if let Some(reply) = calls::handle(shard, from, Some(ticket), &call) {
                 shard.reply(from, ticket, tenant, reply);
             }
         },
