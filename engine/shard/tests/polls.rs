@@ -12,6 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 use chariot_shard::{DataRing, IoFd, Pass, PollHandle, Progress, ShardExecutor};
 use support::{seat, wait_until};
@@ -94,6 +95,26 @@ impl Pass for SessionsPass {
     }
 }
 
+/// A hostile client: makes its bell non-blocking, fills it to the brim, and drains it.
+fn flood(hostile: &File, flooding: &Arc<AtomicBool>) -> JoinHandle<()> {
+    let (hostile, flooding) = (hostile.try_clone().unwrap(), Arc::clone(flooding));
+    std::thread::spawn(move || {
+        set_nonblocking(&hostile);
+        let mut round = 0_u64;
+        while flooding.load(Ordering::Acquire) {
+            round += 1;
+            // Full and empty are both meant to fail here.
+            let count = if round.is_multiple_of(3) {
+                u64::MAX - 1
+            } else {
+                ONE
+            };
+            let _full = ring_bell(&hostile, count);
+            let _empty = (&hostile).read(&mut [0; 8]);
+        }
+    })
+}
+
 #[test]
 fn a_hostile_session_loses_its_own_wakes_and_nobody_elses() {
     let (honest, hostile) = (eventfd(), eventfd());
@@ -104,34 +125,20 @@ fn a_hostile_session_loses_its_own_wakes_and_nobody_elses() {
     let shared = Arc::clone(&seen);
     let join = ShardExecutor::spawn(seat, move |context| async move {
         let ring = context.ring();
-        let _honest = ring.poll_multishot(&IoFd::new(polled.0), HONEST).unwrap();
+        let honest = ring.poll_multishot(&IoFd::new(polled.0), HONEST).unwrap();
         let hostile = Some(ring.poll_multishot(&IoFd::new(polled.1), HOSTILE).unwrap());
         let mut pass = SessionsPass {
             ring: ring.clone(),
             seen: shared,
-            _honest,
+            _honest: honest,
             hostile,
         };
         context.run(&mut pass).await.unwrap();
     })
     .unwrap();
 
-    // The hostile client drains its bell, floods it, fills it to the brim, and makes it non-blocking.
     let flooding = Arc::new(AtomicBool::new(true));
-    let flood = std::thread::spawn({
-        let flooding = Arc::clone(&flooding);
-        let hostile = hostile.try_clone().unwrap();
-        move || {
-            set_nonblocking(&hostile);
-            let mut round = 0_u64;
-            while flooding.load(Ordering::Acquire) {
-                round += 1;
-                // Full and empty are both meant to fail here.
-                let _full = ring_bell(&hostile, if round % 3 == 0 { u64::MAX - 1 } else { ONE });
-                let _empty = (&hostile).read(&mut [0; 8]);
-            }
-        }
-    });
+    let flood = flood(&hostile, &flooding);
     for round in 1..=500 {
         let before = seen.honest.load(Ordering::Acquire);
         ring_bell(&honest, ONE).unwrap();

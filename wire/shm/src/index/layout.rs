@@ -226,7 +226,7 @@ const TAG_SHIFT: u32 = 16;
 
 /// The tag of a key: bits 16 to 31 of `hi`, 0 mapped to 1 (0 marks an empty slot).
 ///
-/// These are the bits that decide where entries go when a table of 2^16 buckets or more is split, so
+/// These are the bits that decide where entries go when a table of 2^16 buckets or more splits, so
 /// that a split reads no record. In exchange the lowest of them are the same for all entries of a
 /// bucket: at ten million keys eleven bits still tell nine entries apart.
 #[inline]

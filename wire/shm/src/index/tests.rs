@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use proptest::prelude::*;
 
@@ -179,7 +180,11 @@ fn apply(index: &mut IndexWriter, model: &mut HashMap<u16, (RecordId, RecordWord
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn behaves_like_a_map_under_any_steps(steps in steps()) {
@@ -227,6 +232,64 @@ fn a_large_table_splits_by_tags_alone() {
         index.insert(hi, lo, &RecordWords::default()).unwrap();
     }
     assert!(index.usage().buckets > 1 << 16);
+    index.check_invariants();
+}
+
+/// Looks every key below `staying` up; answers how many were absent.
+fn misses(reader: &IndexReader, staying: u64) -> u32 {
+    let mut missed = 0;
+    for key in 0..staying {
+        let (hi, lo) = hash(key);
+        match reader.find(hi, lo) {
+            Lookup::Here(found) => assert_eq!(found.extent, found.version * 64),
+            Lookup::Absent => missed += 1,
+            Lookup::Elsewhere(_) | Lookup::Unsettled => {},
+        }
+    }
+    missed
+}
+
+#[test]
+fn keys_that_stay_are_never_missed_while_others_come_and_go() {
+    let mut index = writer(20_000, 1);
+    let staying = 200;
+    for key in 0..staying {
+        let (hi, lo) = hash(key);
+        let words = RecordWords {
+            extent: key * 64,
+            version: key,
+            ..RecordWords::default()
+        };
+        index.insert(hi, lo, &words).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    let reader = IndexReader::of(&index).unwrap();
+    let missed = thread::scope(|scope| {
+        let readers = [0, 1].map(|_| {
+            scope.spawn(|| {
+                let mut missed = 0;
+                while !done.load(Ordering::Relaxed) {
+                    missed += misses(&reader, staying);
+                }
+                missed
+            })
+        });
+        for key in staying..20_000 {
+            let (hi, lo) = hash(key);
+            index.insert(hi, lo, &RecordWords::default()).unwrap();
+            if key % 3 != 0 {
+                let (hi, lo) = hash(key - key % 7);
+                if key - key % 7 >= staying
+                    && let Some(id) = index.find(hi, lo)
+                {
+                    index.remove(id);
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.map(|reader| reader.join().unwrap())
+    });
+    assert_eq!(missed, [0, 0]);
     index.check_invariants();
 }
 
