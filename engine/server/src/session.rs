@@ -59,6 +59,8 @@ pub(crate) struct Sessions {
     dirty: Vec<u32>,
     pins: PinSet,
     expulsions: u64,
+    /// Requests taken and not yet completed, over all rings: asked in every round.
+    unanswered: u64,
 }
 
 impl Sessions {
@@ -120,6 +122,7 @@ impl Sessions {
         self.active.retain(|&other| other != place);
         self.dirty.retain(|&other| other != place);
         self.free.push(place);
+        self.unanswered -= Self::unanswered_of(&session);
         Some((Place(place), session))
     }
 
@@ -192,6 +195,7 @@ impl Sessions {
         match ring.take() {
             Ok(Some(submission)) => {
                 ring.payload(&submission, payload);
+                self.unanswered += 1;
                 Some(submission)
             },
             Ok(None) => None,
@@ -232,6 +236,7 @@ impl Sessions {
             .expect("an open session");
         let ring = session.ring.as_mut().expect("a submission came through it");
         ring.post(words);
+        self.unanswered -= 1;
         if !session.dirty {
             session.dirty = true;
             self.dirty.push(place.0);
@@ -259,6 +264,11 @@ impl Sessions {
             }
             self.flush(Place(place));
         }
+    }
+
+    /// Whether completions wait to be made visible: a connection's task may have posted some after the last round.
+    pub(crate) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Notes a submission, which keeps the ring polled.
@@ -311,11 +321,8 @@ impl Sessions {
     }
 
     /// Requests taken and not yet completed, over all rings.
-    pub(crate) fn unanswered(&self) -> u64 {
-        self.iter()
-            .filter_map(|session| session.ring.as_ref())
-            .map(|ring| u64::from(ring.unanswered()))
-            .sum()
+    pub(crate) const fn unanswered(&self) -> u64 {
+        self.unanswered
     }
 
     /// Requests of one session taken and not yet completed.
