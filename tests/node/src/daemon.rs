@@ -264,15 +264,13 @@ impl Drop for Daemon {
 
 /// Credentials for [`DaemonOptions::auth`]: access key, secret and tenant each.
 pub fn auth_file(credentials: &[(&str, &str, &str)]) -> String {
-    credentials
+    let tables: Vec<String> = credentials
         .iter()
         .map(|(access, secret, tenant)| {
-            let table = "[[credential]]";
-            format!(
-                "{table}\naccess-key = \"{access}\"\nsecret-key = \"{secret}\"\ntenant = \"{tenant}\"\n"
-            )
+            format!("[[credential]]\naccess-key = \"{access}\"\nsecret-key = \"{secret}\"\ntenant = \"{tenant}\"\n")
         })
-        .collect()
+        .collect();
+    tables.concat()
 }
 
 /// The same options with credentials.
