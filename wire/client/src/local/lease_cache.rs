@@ -83,14 +83,14 @@ impl LeaseCache {
         class.used_at = self.clock;
         class.idle -= 1;
         let run = class.runs.front_mut().expect("idle slots lie in runs");
+        run.left -= 1;
+        // From the top down: what is left of a run stays one range, from its start on.
         let slot = LeaseSlot {
-            offset: run.offset,
+            offset: run.offset + u64::from(run.left) * class.slot_len,
             slot_len: class.slot_len,
             window: run.window,
             class: class.class,
         };
-        run.offset += class.slot_len;
-        run.left -= 1;
         if run.left == 0 {
             class.runs.pop_front();
         }
@@ -197,8 +197,8 @@ mod tests {
         let mut cache = LeaseCache::default();
         cache.add(0, 8192, 1, 2, 7);
         cache.add(65536, 4096, 2, 1, 8);
-        assert_eq!(cache.take(4096).unwrap().offset, 65536);
         assert_eq!(cache.take(4096).unwrap().offset, 65536 + 4096);
+        assert_eq!(cache.take(4096).unwrap().offset, 65536);
         assert_eq!(cache.take(4096), None, "8 KiB is not less than twice 4 KiB");
         assert_eq!(cache.take(4097).unwrap().offset, 0);
         assert_eq!(cache.idle_bytes(), 0);
