@@ -21,7 +21,7 @@ use crate::granules::GranuleState;
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
-use crate::session::Sessions;
+use crate::session::{Place, Sessions};
 use crate::waiting::Waiter;
 
 /// Extents judged in one sweep.
@@ -82,6 +82,8 @@ pub(crate) struct TenantShard {
     pub(crate) freed_events: u64,
     /// Somebody works with this tenant on this shard: memory is asked for ahead.
     is_used: bool,
+    /// Notes of reads through the index that were counted, and that were lost.
+    pub(crate) noted: (u64, u64),
 }
 
 impl TenantShard {
@@ -112,6 +114,7 @@ impl TenantShard {
             dead_due_ns: 0,
             freed_events: 0,
             is_used: false,
+            noted: (0, 0),
         }
     }
 
@@ -136,6 +139,8 @@ impl TenantShard {
         if !self.granules.is_exhausted() {
             return None;
         }
+        // Reads through the index left notes: who was read lately must not go first.
+        self.hear_notes(sessions, None);
         for round in 0..EVICTION_ROUNDS {
             if !self.evict_for(len, round, sessions, now_ns) {
                 break;
@@ -187,6 +192,18 @@ impl TenantShard {
         self.drain_effects();
         let swept = self.sweep(sessions, now_ns);
         gained > 0 || swept > 0
+    }
+
+    /// Counts the reads that sessions noted as uses of their entries. A note that was lost, or is
+    /// of an entry that has changed since, counts for nothing.
+    pub(crate) fn hear_notes(&mut self, sessions: &mut Sessions, only: Option<Place>) {
+        let Self { store, noted, .. } = self;
+        let lost = sessions.drain_notes(self.id, only, |note| {
+            if store.note_access(note.record, note.generation) {
+                noted.0 += 1;
+            }
+        });
+        noted.1 += lost;
     }
 
     /// Makes a value visible. On success the store owns the extent; on failure it is free again, exactly once.
