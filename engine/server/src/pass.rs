@@ -180,6 +180,10 @@ impl ShardPass {
             if taken > 0 {
                 shard.sessions.touch(place, shard.now_ns + RING_ACTIVE_NS);
                 shard.sessions.flush(place);
+                // A session that works here brings its notes along; idle ones are heard on eviction.
+                let tenant = shard.sessions.at(place).tenant;
+                let (share, sessions) = shard.tenant_and_sessions(tenant);
+                share.hear_notes(sessions, Some(place));
                 worked = true;
             }
             // An expelled session has left the list: look at whoever took its place.

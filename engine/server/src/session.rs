@@ -15,7 +15,8 @@ use std::sync::Arc;
 use chariot_base::{SessionId, TenantId};
 use chariot_shard::{IoFd, PollHandle};
 use chariot_shm::{
-    CompletionWords, Mapping, PinScan, PinSet, RingError, ServerRing, ServerSession, Submission,
+    CompletionWords, Mapping, Note, PinScan, PinSet, RingError, ServerRing, ServerSession,
+    Submission,
 };
 use hashbrown::HashMap;
 
@@ -376,6 +377,29 @@ impl Sessions {
             );
         }
         &self.pins
+    }
+
+    /// Hands over what a tenant's sessions noted about their reads through the index, at most a ring
+    /// of notes from each; any client may forge them. Returns how many were lost.
+    pub(crate) fn drain_notes(
+        &mut self,
+        tenant: TenantId,
+        only: Option<Place>,
+        mut hear: impl FnMut(Note),
+    ) -> u64 {
+        let mut lost = 0;
+        let places = match only {
+            Some(place) => &mut self.places[place.0 as usize..=place.0 as usize],
+            None => &mut self.places[..],
+        };
+        for session in places.iter_mut().flatten() {
+            if session.tenant == tenant
+                && let Some(ring) = session.ring.as_mut()
+            {
+                lost += u64::from(ring.drain_notes(&mut hear));
+            }
+        }
+        lost
     }
 
     /// The set of the last scan: a hint about what is pinned.

@@ -22,7 +22,7 @@ use crate::granules::GranuleState;
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
-use crate::session::Sessions;
+use crate::session::{Place, Sessions};
 use crate::waiting::Waiter;
 
 /// Extents judged in one sweep.
@@ -40,9 +40,9 @@ const EVICT_BATCH_BYTES: u64 = 256 << 10;
 pub(crate) enum NotLent {
     /// No memory now: queue for it.
     NoMemory,
-    /// The session holds as many runs as it may: memory would not help, so waiting for it must not
+    /// The session holds as many idle slots as it may: memory would not help, so waiting for it must not
     /// begin.
-    TooManyRuns,
+    TooManySlots,
 }
 
 /// One tenant's share of a shard.
@@ -84,6 +84,8 @@ pub(crate) struct TenantShard {
     pub(crate) freed_events: u64,
     /// Somebody works with this tenant on this shard: memory is asked for ahead.
     is_used: bool,
+    /// Notes of reads through the index that were counted, and that were lost.
+    pub(crate) noted: (u64, u64),
 }
 
 impl TenantShard {
@@ -114,6 +116,7 @@ impl TenantShard {
             dead_due_ns: 0,
             freed_events: 0,
             is_used: false,
+            noted: (0, 0),
         }
     }
 
@@ -140,6 +143,8 @@ impl TenantShard {
         if !self.granules.is_exhausted() {
             return None;
         }
+        // Reads through the index left notes: who was read lately must not go first.
+        self.hear_notes(sessions, None);
         for round in 0..EVICTION_ROUNDS {
             if !self.evict_for(len, round, sessions, now_ns) {
                 break;
@@ -193,6 +198,18 @@ impl TenantShard {
         self.drain_effects();
         let swept = self.sweep(sessions, now_ns);
         gained > 0 || swept > 0
+    }
+
+    /// Counts the reads that sessions noted as uses of their entries. A note that was lost, or is
+    /// of an entry that has changed since, counts for nothing.
+    pub(crate) fn hear_notes(&mut self, sessions: &mut Sessions, only: Option<Place>) {
+        let Self { store, noted, .. } = self;
+        let lost = sessions.drain_notes(self.id, only, |note| {
+            if store.note_access(note.record, note.generation) {
+                noted.0 += 1;
+            }
+        });
+        noted.1 += lost;
     }
 
     /// Makes a value visible. On success the store owns the extent; on failure it is free again,
@@ -335,7 +352,7 @@ impl TenantShard {
             for slot in 0..u64::from(run.count) {
                 self.free(run.offset + slot * run.slot_len);
             }
-            return Err(NotLent::TooManyRuns);
+            return Err(NotLent::TooManySlots);
         }
         Ok(run)
     }
@@ -508,17 +525,16 @@ mod tests {
     }
 
     #[test]
-    fn too_many_runs_are_refused_and_not_queued_for() {
+    fn too_many_slots_are_refused_and_not_queued_for() {
         let (mut share, mut sessions) = (share(), Sessions::default());
         let refused = loop {
-            // A slot as large as a page of its own keeps every run at one slot.
-            if let Err(refused) = share.lend(SESSION, 4096, 1, &mut sessions, 0) {
+            if let Err(refused) = share.lend(SESSION, 64, 64, &mut sessions, 0) {
                 break refused;
             }
         };
-        assert_eq!(refused, NotLent::TooManyRuns);
+        assert_eq!(refused, NotLent::TooManySlots);
         let free = share.extents.stats().free;
-        share.lend(SESSION, 4096, 1, &mut sessions, 0).unwrap_err();
+        share.lend(SESSION, 64, 64, &mut sessions, 0).unwrap_err();
         assert_eq!(
             share.extents.stats().free,
             free,
