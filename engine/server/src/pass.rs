@@ -211,7 +211,6 @@ impl ShardPass {
                 .is_some_and(|due| due <= now_ms)
             {
                 let (expired, more) = tenant.expire(now_ms, EXPIRIES_PER_PASS);
-                shard.counters.expirations += u64::from(expired);
                 worked |= more || expired > 0;
             }
         }

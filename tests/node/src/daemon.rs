@@ -252,7 +252,7 @@ impl Drop for Daemon {
         drop(self.child.wait());
         if std::thread::panicking() {
             let log = self.log();
-            let tail = log.len().saturating_sub(4_000);
+            let tail = log.len().saturating_sub(9_000);
             let tail = log.get(tail..).unwrap_or(&log);
             drop(std::io::Write::write_all(
                 &mut std::io::stderr(),

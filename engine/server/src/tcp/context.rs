@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use chariot_base::{Extent, ShardId};
+use chariot_base::ShardId;
 use chariot_proto::message::Message;
 use chariot_proto::{FrameHeader, KeyHash, Status};
 use chariot_shard::{DataRing, IoFd, IoSpan, RingError, ShardContext, StableMemory};
@@ -89,10 +89,9 @@ impl Peer {
         answer
     }
 
-    /// Names bytes of an extent for the ring.
-    pub(super) fn span(&self, extent: Extent) -> IoSpan {
-        IoSpan::new(Rc::clone(&self.arena), extent.offset, extent.len)
-            .expect("granted extents lie in the arena")
+    /// Names bytes of an extent for the ring; they may begin anywhere in it.
+    pub(super) fn span(&self, offset: u64, len: u64) -> IoSpan {
+        IoSpan::new(Rc::clone(&self.arena), offset, len).expect("granted extents lie in the arena")
     }
 
     /// Ends the connection of a peer that moves less than [`PEER_SLOWEST_BYTES_PER_MS`], since

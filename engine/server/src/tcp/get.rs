@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use chariot_base::Extent;
 use chariot_proto::message::{ByteRange, GetRequest, GetResponse, KeyAnswer};
 use chariot_proto::{FrameHeader, KeyHash, Status, check_key};
 use chariot_shard::Piece;
@@ -21,11 +20,14 @@ const PIECES_MAX: usize = 64;
 /// A key that its owner was asked about; `None`: it is no key.
 type Asked = Option<(chariot_base::ShardId, Answer)>;
 
+/// Bytes of a held extent: where in the arena, and how many. A range may begin anywhere in a value.
+type Held = (u64, u64);
+
 /// One key's outcome.
 struct Part {
     answer: KeyAnswer,
     /// The bytes to send, held until they are out.
-    hold: Option<(Rc<Hold>, Extent)>,
+    hold: Option<(Rc<Hold>, Held)>,
 }
 
 /// Answers one get.
@@ -56,7 +58,7 @@ pub(super) async fn handle(
     }
     let mut len = frame.len() as u64;
     let mut pieces = vec![Piece::Bytes(frame)];
-    for (hold, bytes) in parts.into_iter().filter_map(|part| part.hold) {
+    for (hold, (offset, held)) in parts.into_iter().filter_map(|part| part.hold) {
         if pieces.len() == PIECES_MAX {
             let sending = peer
                 .ring
@@ -64,9 +66,9 @@ pub(super) async fn handle(
             peer.paced(len, sending).await??;
             len = 0;
         }
-        len += bytes.len;
+        len += held;
         // The span owns the hold: the pin falls when the kernel has taken the last byte.
-        pieces.push(Piece::Span(peer.span(bytes).with_owner(hold)));
+        pieces.push(Piece::Span(peer.span(offset, held).with_owner(hold)));
     }
     peer.paced(len, peer.ring.send_gather(&peer.socket, pieces))
         .await??;
@@ -180,7 +182,7 @@ fn describe(
     };
     let hold = hold
         .filter(|_| len > 0)
-        .map(|hold| (hold, Extent::new(found.extent.offset + offset, len)));
+        .map(|hold| (hold, (found.extent.offset + offset, len)));
     Part { answer, hold }
 }
 
