@@ -83,7 +83,7 @@ done
 
 echo "demo: replaying $trace ($requests requests at most, $block a block)"
 "$bin/chariot-bench" replay --socket "$directory/chariot.sock" --trace "$trace" \
-  --requests "$requests" --block-bytes "$block" --as-fast-as-possible
+  --requests "$requests" --block-bytes "$block" --as-fast-as-possible --admin "127.0.0.1:$admin"
 
 kill -TERM "$daemon"
 status=0
