@@ -101,7 +101,8 @@ fn queue(shard: &mut Shard, request: &Request<'_>, need: u64, taken_ns: u64) {
         return;
     }
     let deadline_ns = match request.words.deadline_ns {
-        0 => request.now_ns + RESERVE_WAIT_NS,
+        // From when it was taken: one that is served, finds its room gone and queues again still ends.
+        0 => taken_ns + RESERVE_WAIT_NS,
         deadline_ns => deadline_ns,
     };
     let kept = Kept {

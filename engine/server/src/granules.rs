@@ -23,7 +23,8 @@ use crate::message::GranuleMessage;
 /// How long a shard evicts on its own before it asks the home again, in milliseconds.
 const RETRY_MS: u64 = 20;
 /// How long the home waits before it repeats a plan whose granules have not come, in milliseconds.
-const PLAN_RETRY_MS: u64 = 50;
+/// Longer than a shard tries ([`Vacating::TRY_MS`]): what is under way is not asked for again, from other granules.
+const PLAN_RETRY_MS: u64 = Vacating::TRY_MS + 50;
 
 /// What a shard knows of the node's free granules, for one tenant.
 #[derive(Debug, Default)]
@@ -52,6 +53,16 @@ impl GranuleState {
         }
         self.asked = std::mem::take(&mut self.wanted);
         Some(self.asked)
+    }
+
+    /// Gives up asking for granules in a row when nobody waits for that much any more; says whether the home has to
+    /// know. It serves in order, so that a stale request for much would keep every other shard waiting.
+    pub(crate) fn take_withdrawal(&mut self) -> bool {
+        let is_stale = self.asked > 1 && self.wanted == 0;
+        if is_stale {
+            *self = Self::default();
+        }
+        is_stale
     }
 
     /// The home has none: evict.
@@ -90,8 +101,8 @@ pub(crate) struct GranuleHome {
     arenas: BTreeMap<TenantId, Arc<ArenaMemory>>,
     waiting: BTreeMap<(TenantId, ShardId), (TakeTicket, u32)>,
     unready: Vec<Unready>,
-    /// A job that the helper's queue had no room for.
-    held_job: Option<PopulateJob>,
+    /// Jobs that the helper's queue had no room for, and those to repeat. Bound: the helper's queue and one.
+    held_jobs: VecDeque<PopulateJob>,
     plan_after_ms: u64,
     outgoing: VecDeque<(ShardId, GranuleMessage)>,
     failures: u64,
@@ -109,7 +120,7 @@ impl GranuleHome {
             arenas: BTreeMap::new(),
             waiting: BTreeMap::new(),
             unready: Vec::new(),
-            held_job: None,
+            held_jobs: VecDeque::new(),
             plan_after_ms: 0,
             outgoing: VecDeque::new(),
             failures: 0,
@@ -149,6 +160,16 @@ impl GranuleHome {
         self.submit_work();
     }
 
+    /// A shard no longer needs the granules that it waits for.
+    pub(crate) fn on_withdrawn(&mut self, shard: ShardId, tenant: TenantId) {
+        if let Some((ticket, _)) = self.waiting.remove(&(tenant, shard)) {
+            let was_waiting = self.ledger.cancel(ticket);
+            assert!(was_waiting, "what waits here waits in the ledger");
+            self.plan_after_ms = 0;
+            self.serve();
+        }
+    }
+
     /// A granule comes back empty.
     pub(crate) fn on_returned(&mut self, shard: ShardId, tenant: TenantId, granule: GranuleIndex) {
         self.ledger.give_back(tenant, shard, granule);
@@ -162,7 +183,7 @@ impl GranuleHome {
                 tracing::warn!(%error, granule = granule.0, "pages of a granule were not given back; trying again");
                 self.failures += 1;
                 let arena = Arc::clone(&self.arenas[&tenant]);
-                self.held_job.get_or_insert(PopulateJob {
+                self.held_jobs.push_back(PopulateJob {
                     work: done.work,
                     arena,
                 });
@@ -205,6 +226,7 @@ impl GranuleHome {
         while let Some((ticket, grant)) = self.ledger.poll_grant() {
             let waiter = self.waiting.remove(&(grant.tenant, grant.shard));
             assert_eq!(waiter.map(|(waiting, _)| waiting), Some(ticket));
+            self.plan_after_ms = 0;
             self.hand_out(grant);
         }
         self.submit_work();
@@ -250,7 +272,7 @@ impl GranuleHome {
 
     fn submit_work(&mut self) {
         loop {
-            let job = match self.held_job.take() {
+            let job = match self.held_jobs.pop_front() {
                 Some(job) => job,
                 None => {
                     let Some(work) = self.ledger.next_work() else {
@@ -265,7 +287,7 @@ impl GranuleHome {
                 },
             };
             if let Err(job) = self.populate.try_submit(job) {
-                self.held_job = Some(job);
+                self.held_jobs.push_front(job);
                 return;
             }
         }
@@ -344,4 +366,23 @@ pub(crate) struct Vacating {
 impl Vacating {
     /// How long a granule is tried to be emptied before its memory is used again.
     pub(crate) const TRY_MS: u64 = 10 * RETRY_MS;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_stale_request_for_several_granules_is_withdrawn() {
+        let mut state = GranuleState::default();
+        state.want(1);
+        assert_eq!(state.take_request(), Some(1));
+        assert!(!state.take_withdrawal(), "one granule is always of use");
+        state.want(3 * GRANULE_BYTES);
+        assert!(!state.take_withdrawal(), "not asked for yet");
+        assert_eq!(state.take_request(), Some(3));
+        state.on_exhausted();
+        assert!(state.take_withdrawal());
+        assert!(state.is_idle());
+    }
 }

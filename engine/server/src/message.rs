@@ -62,6 +62,13 @@ pub(crate) enum GranuleMessage {
         /// How many in a row, at least 1.
         adjacent: u32,
     },
+    /// To the home: `shard` no longer waits for granules in a row.
+    Withdrawn {
+        /// Who had asked.
+        shard: ShardId,
+        /// For which tenant.
+        tenant: TenantId,
+    },
     /// From the home: granules to hold.
     Granted {
         /// For which tenant.

@@ -23,6 +23,8 @@ use crate::session::Place;
 use crate::shard::Shard;
 use crate::waiting::Waiter;
 
+/// Orders and populate results handled in one round.
+const ORDERS_PER_PASS: usize = 16;
 /// Waiters for memory looked at in one round.
 const WAITERS_PER_PASS: usize = 16;
 /// How often waiters are looked at without any memory having come free, in milliseconds: pins end silently.
@@ -91,7 +93,8 @@ impl ShardPass {
     fn messages(&mut self, shard: &mut Shard) -> bool {
         let mut incoming = std::mem::take(&mut self.incoming);
         shard.mail.take(MESSAGES_PER_PASS, &mut incoming);
-        for _ in incoming.len()..MESSAGES_PER_PASS {
+        // Orders have turns of their own: full mailboxes must not keep sessions from ending or a drain from beginning.
+        for _ in 0..ORDERS_PER_PASS {
             let Some(message) = self.orders.try_recv() else {
                 break;
             };
@@ -175,6 +178,10 @@ impl ShardPass {
             if taken > 0 {
                 shard.sessions.touch(place, shard.now_ns + RING_ACTIVE_NS);
                 shard.sessions.flush(place);
+                // A session that works here brings its notes along; idle ones are heard on eviction.
+                let tenant = shard.sessions.at(place).tenant;
+                let (share, sessions) = shard.tenant_and_sessions(tenant);
+                share.hear_notes(sessions, Some(place));
                 worked = true;
             }
             // An expelled session has left the list: look at whoever took its place.
@@ -223,9 +230,17 @@ impl ShardPass {
             worked |= self.waiters(shard, tenant);
             let now_ns = shard.now_ns;
             let (share, sessions) = shard.tenant_and_sessions(tenant);
-            if share.wants_sweep(true) {
+            if share.wants_sweep(now_ns) {
                 share.sweep(sessions, now_ns);
             }
+            if share.waiters.is_empty() && share.granules.take_withdrawal() {
+                let from = shard.id;
+                shard.tell_home(GranuleMessage::Withdrawn {
+                    shard: from,
+                    tenant,
+                });
+            }
+            let share = shard.tenant_mut(tenant);
             share.want_ahead();
             if let Some(adjacent) = share.granules.take_request() {
                 let from = shard.id;
@@ -301,12 +316,18 @@ impl ShardPass {
                 (a, b) => a.or(b),
             };
         };
-        let from_ms =
-            |due_ms: u64| shard.now_ns + due_ms.saturating_sub(shard.now_ms).max(1) * 1_000_000;
+        // A time to live may have 47 bits of milliseconds, which have no room in 64 bits of nanoseconds.
+        let from_ms = |due_ms: u64| {
+            let left_ms = due_ms.saturating_sub(shard.now_ms).max(1);
+            shard
+                .now_ns
+                .saturating_add(left_ms.saturating_mul(1_000_000))
+        };
         for tenant in shard.tenants.iter().flatten() {
             sooner(tenant.store.next_expiry_ms().map(from_ms));
             sooner(tenant.waiters.next_deadline_ns());
-            if !tenant.waiters.is_empty() || tenant.has_dead_leases() {
+            sooner(tenant.next_sweep_ns());
+            if !tenant.waiters.is_empty() {
                 sooner(Some(shard.now_ns + WAITER_RETRY_MS * 1_000_000));
             }
         }
@@ -339,6 +360,16 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
                 .as_mut()
                 .expect("sent to the home")
                 .on_want(from, tenant, adjacent);
+        },
+        GranuleMessage::Withdrawn {
+            shard: from,
+            tenant,
+        } => {
+            shard
+                .home
+                .as_mut()
+                .expect("sent to the home")
+                .on_withdrawn(from, tenant);
         },
         GranuleMessage::Returned {
             shard: from,
@@ -414,11 +445,16 @@ fn expired(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
 fn served(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
     match waiter {
         Waiter::Local(kept) => dispatch::again(shard, &kept),
-        Waiter::Reserve { from, ticket, len } => {
+        Waiter::Reserve {
+            from,
+            ticket,
+            len,
+            deadline_ns,
+        } => {
             let call = crate::call::Call::Reserve {
                 tenant,
                 len,
-                deadline_ns: 0,
+                deadline_ns,
             };
             if let Some(reply) = calls::handle(shard, from, Some(ticket), call) {
                 shard.reply(from, ticket, tenant, reply);
@@ -458,7 +494,10 @@ impl Pass for ShardPass {
 
     fn pending(&mut self) -> bool {
         let shard = self.shard.borrow();
-        self.orders.pending() || shard.mail.pending() || shard.sessions.any_pending()
+        self.orders.pending()
+            || shard.mail.pending()
+            || shard.sessions.has_dirty()
+            || shard.sessions.any_pending()
     }
 
     fn woke(&mut self) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use chariot_base::{SessionId, TenantId};
 use chariot_shard::{IoFd, PollHandle};
 use chariot_shm::{
-    CompletionWords, Mapping, PinScan, PinSet, RingError, ServerRing, ServerSession, Submission,
+    CompletionWords, Mapping, Note, PinScan, PinSet, RingError, ServerRing, ServerSession, Submission,
 };
 use hashbrown::HashMap;
 
@@ -59,6 +59,8 @@ pub(crate) struct Sessions {
     dirty: Vec<u32>,
     pins: PinSet,
     expulsions: u64,
+    /// Requests taken and not yet completed, over all rings: asked in every round.
+    unanswered: u64,
 }
 
 impl Sessions {
@@ -120,6 +122,7 @@ impl Sessions {
         self.active.retain(|&other| other != place);
         self.dirty.retain(|&other| other != place);
         self.free.push(place);
+        self.unanswered -= Self::unanswered_of(&session);
         Some((Place(place), session))
     }
 
@@ -192,6 +195,7 @@ impl Sessions {
         match ring.take() {
             Ok(Some(submission)) => {
                 ring.payload(&submission, payload);
+                self.unanswered += 1;
                 Some(submission)
             },
             Ok(None) => None,
@@ -232,6 +236,7 @@ impl Sessions {
             .expect("an open session");
         let ring = session.ring.as_mut().expect("a submission came through it");
         ring.post(words);
+        self.unanswered -= 1;
         if !session.dirty {
             session.dirty = true;
             self.dirty.push(place.0);
@@ -259,6 +264,11 @@ impl Sessions {
             }
             self.flush(Place(place));
         }
+    }
+
+    /// Whether completions wait to be made visible: a connection's task may have posted some after the last round.
+    pub(crate) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Notes a submission, which keeps the ring polled.
@@ -311,11 +321,8 @@ impl Sessions {
     }
 
     /// Requests taken and not yet completed, over all rings.
-    pub(crate) fn unanswered(&self) -> u64 {
-        self.iter()
-            .filter_map(|session| session.ring.as_ref())
-            .map(|ring| u64::from(ring.unanswered()))
-            .sum()
+    pub(crate) const fn unanswered(&self) -> u64 {
+        self.unanswered
     }
 
     /// Requests of one session taken and not yet completed.
@@ -359,6 +366,29 @@ impl Sessions {
             );
         }
         &self.pins
+    }
+
+    /// Hands over what a tenant's sessions noted about their reads through the index, at most a ring
+    /// of notes from each; any client may forge them. Returns how many were lost.
+    pub(crate) fn drain_notes(
+        &mut self,
+        tenant: TenantId,
+        only: Option<Place>,
+        mut hear: impl FnMut(Note),
+    ) -> u64 {
+        let mut lost = 0;
+        let places = match only {
+            Some(place) => &mut self.places[place.0 as usize..=place.0 as usize],
+            None => &mut self.places[..],
+        };
+        for session in places.iter_mut().flatten() {
+            if session.tenant == tenant
+                && let Some(ring) = session.ring.as_mut()
+            {
+                lost += u64::from(ring.drain_notes(&mut hear));
+            }
+        }
+        lost
     }
 
     /// The set of the last scan: a hint about what is pinned.

@@ -21,13 +21,27 @@ use crate::granules::GranuleState;
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
-use crate::session::Sessions;
+use crate::session::{Place, Sessions};
 use crate::waiting::Waiter;
 
 /// Extents judged in one sweep.
 const SWEEP_BUDGET: usize = 4096;
+/// How long a few retired extents wait for the next sweep, in nanoseconds: a scan reads up to 16,640 pins of each
+/// session, so that one for every overwrite would be most of a shard's work.
+const SWEEP_INTERVAL_NS: u64 = 1_000_000;
+/// How often leases of dead sessions are judged again after their grace, in nanoseconds.
+const DEAD_RETRY_NS: u64 = 100_000_000;
 /// Bytes evicted at least in one round, so that a pin scan serves many small writes.
 const EVICT_BATCH_BYTES: u64 = 256 << 10;
+
+/// Why nothing was lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotLent {
+    /// No memory now: queue for it.
+    NoMemory,
+    /// The session holds as many runs as it may: memory would not help, so waiting for it must not begin.
+    TooManyRuns,
+}
 
 /// One tenant's share of a shard.
 #[derive(Debug)]
@@ -60,10 +74,16 @@ pub(crate) struct TenantShard {
     freed: Vec<Extent>,
     /// Retired since the last sweep.
     unswept: usize,
+    /// When the last sweep was.
+    swept_ns: u64,
+    /// When leases of dead sessions are judged next.
+    dead_due_ns: u64,
     /// Rises whenever memory came free: waiters are looked at again.
     pub(crate) freed_events: u64,
     /// Somebody works with this tenant on this shard: memory is asked for ahead.
     is_used: bool,
+    /// Notes of reads through the index that were counted, and that were lost.
+    pub(crate) noted: (u64, u64),
 }
 
 impl TenantShard {
@@ -90,8 +110,11 @@ impl TenantShard {
             effects: Effects::new(),
             freed: Vec::new(),
             unswept: 0,
+            swept_ns: 0,
+            dead_due_ns: 0,
             freed_events: 0,
             is_used: false,
+            noted: (0, 0),
         }
     }
 
@@ -116,6 +139,8 @@ impl TenantShard {
         if !self.granules.is_exhausted() {
             return None;
         }
+        // Reads through the index left notes: who was read lately must not go first.
+        self.hear_notes(sessions, None);
         for round in 0..EVICTION_ROUNDS {
             if !self.evict_for(len, round, sessions, now_ns) {
                 break;
@@ -123,6 +148,11 @@ impl TenantShard {
             if let Some(extent) = self.extents.allocate(len) {
                 return Some(extent);
             }
+        }
+        if self.quarantine.is_empty() && !sessions.last_pins().is_empty() {
+            // Nothing was swept, so nothing was scanned: without this look a pin that has fallen would protect its
+            // entry from eviction for ever.
+            sessions.scan_pins(self.id);
         }
         None
     }
@@ -142,7 +172,9 @@ impl TenantShard {
             let evicted = self.store.evict(want, &skip, &mut self.effects);
             gained = evicted.entries;
             if evicted.entries == 0 && evicted.blocked == Some(Blocked::Empty) {
-                return self.drain_effects() > 0 && self.sweep(sessions, now_ns) > 0;
+                // Nothing to evict, but what was unlinked earlier may have lost its pins silently.
+                self.drain_effects();
+                return self.sweep(sessions, now_ns) > 0;
             }
         } else {
             let store = &self.store;
@@ -160,6 +192,18 @@ impl TenantShard {
         self.drain_effects();
         let swept = self.sweep(sessions, now_ns);
         gained > 0 || swept > 0
+    }
+
+    /// Counts the reads that sessions noted as uses of their entries. A note that was lost, or is
+    /// of an entry that has changed since, counts for nothing.
+    pub(crate) fn hear_notes(&mut self, sessions: &mut Sessions, only: Option<Place>) {
+        let Self { store, noted, .. } = self;
+        let lost = sessions.drain_notes(self.id, only, |note| {
+            if store.note_access(note.record, note.generation) {
+                noted.0 += 1;
+            }
+        });
+        noted.1 += lost;
     }
 
     /// Makes a value visible. On success the store owns the extent; on failure it is free again, exactly once.
@@ -218,15 +262,27 @@ impl TenantShard {
         count
     }
 
-    /// Whether enough was retired that a pin scan pays, or a pass ends with something to judge.
-    pub(crate) fn wants_sweep(&self, at_end_of_pass: bool) -> bool {
-        self.unswept >= SWEEP_BATCH || (at_end_of_pass && self.unswept > 0)
+    /// Whether a pin scan pays: enough was retired, or what was retired has waited for a while, or the grace of a
+    /// dead session's leases has ended. Whoever needs memory sweeps without asking.
+    pub(crate) fn wants_sweep(&self, now_ns: u64) -> bool {
+        self.unswept >= SWEEP_BATCH || self.next_sweep_ns().is_some_and(|due_ns| due_ns <= now_ns)
+    }
+
+    /// When the next sweep is due by time alone.
+    pub(crate) fn next_sweep_ns(&self) -> Option<u64> {
+        let unswept = (self.unswept > 0).then(|| self.swept_ns + SWEEP_INTERVAL_NS);
+        let dead = self.has_dead_leases().then_some(self.dead_due_ns);
+        match (unswept, dead) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
     }
 
     /// Scans the pins and frees what nobody holds; returns how many extents came free.
     pub(crate) fn sweep(&mut self, sessions: &mut Sessions, now_ns: u64) -> usize {
         let ticket = self.quarantine.ticket();
         self.unswept = 0;
+        self.swept_ns = now_ns;
         if self.quarantine.is_empty() {
             return 0;
         }
@@ -244,11 +300,15 @@ impl TenantShard {
             self.extents.free(extent.offset);
         }
         self.freed_events += self.freed.len() as u64;
+        if self.dead_due_ns <= now_ns {
+            // What is left of dead sessions is pinned or beyond this sweep's budget: look again later.
+            self.dead_due_ns = now_ns + DEAD_RETRY_NS;
+        }
         self.freed.len()
     }
 
     /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle budget allows, at
-    /// least one. `None`: no memory now.
+    /// least one.
     pub(crate) fn lend(
         &mut self,
         session: SessionId,
@@ -256,7 +316,7 @@ impl TenantShard {
         count: u32,
         sessions: &mut Sessions,
         now_ns: u64,
-    ) -> Option<SlotRun> {
+    ) -> Result<SlotRun, NotLent> {
         let free =
             self.extents.stats().free + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
         let budget =
@@ -267,7 +327,9 @@ impl TenantShard {
         let run = match self.extents.allocate_run(len, slots) {
             Some(run) => run,
             None => {
-                let extent = self.reserve(len, sessions, now_ns)?;
+                let extent = self
+                    .reserve(len, sessions, now_ns)
+                    .ok_or(NotLent::NoMemory)?;
                 let slot_len = self
                     .extents
                     .block_len(extent.offset)
@@ -283,9 +345,9 @@ impl TenantShard {
             for slot in 0..u64::from(run.count) {
                 self.free(run.offset + slot * run.slot_len);
             }
-            return None;
+            return Err(NotLent::TooManyRuns);
         }
-        Some(run)
+        Ok(run)
     }
 
     /// Takes back all leases of a session that ended.
@@ -294,6 +356,9 @@ impl TenantShard {
             match dead_until_ns {
                 None => self.free(extent.offset),
                 Some(until_ns) => {
+                    if !self.has_dead_leases() {
+                        self.dead_due_ns = until_ns;
+                    }
                     self.quarantine
                         .retire(extent, QuarantineReason::LeaseOfDead { until_ns });
                 },
@@ -341,11 +406,11 @@ impl TenantShard {
     /// Closes a granule that others need; `None` when this shard holds none that can be emptied.
     pub(crate) fn begin_vacate(&mut self, granule: Option<GranuleIndex>) -> Option<GranuleIndex> {
         let granule = match granule {
-            Some(granule) => self
-                .extents
-                .granules()
-                .any(|(held, _)| held == granule)
-                .then_some(granule)?,
+            // The home repeats its plans: what it names may be given back already, or be closing.
+            Some(granule) => {
+                let is_held = self.extents.granules().any(|(held, _)| held == granule);
+                (is_held && !self.extents.is_closing(granule)).then_some(granule)?
+            },
             None => self.extents.vacate_candidate()?,
         };
         self.extents.begin_vacate(granule);
@@ -376,5 +441,107 @@ impl TenantShard {
     /// A new session or connection works with this tenant: have room ready.
     pub(crate) fn note_use(&mut self) {
         self.is_used = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chariot_base::limits::GRANULE_BYTES;
+    use chariot_memory::ArenaOptions;
+    use chariot_proto::WriteMode;
+    use chariot_shm::index::{IndexMemory, IndexOptions, IndexWriter};
+    use chariot_store::StoreOptions;
+
+    use super::*;
+
+    const SESSION: SessionId = SessionId(7);
+    const KEY: KeyHash = KeyHash { hi: 1, lo: 2 };
+
+    /// A share with one granule and a home that has no other.
+    fn share() -> TenantShard {
+        let options = ArenaOptions {
+            virtual_granules: 2,
+            hugetlb: false,
+        };
+        let arena = ArenaMemory::create("test-arena", options).unwrap();
+        let options = IndexOptions::new(64);
+        let memory = IndexMemory::heap(&options).unwrap();
+        let index = IndexWriter::new(memory, &options).unwrap();
+        let mut share = TenantShard::new(
+            TenantId(0),
+            KeySecret([0; 16]),
+            Arc::new(arena),
+            Store::new(index, StoreOptions::default()),
+        );
+        share.extents.add_granules(GranuleIndex(0), 1);
+        share.granules.on_exhausted();
+        share
+    }
+
+    fn publish(share: &mut TenantShard, len: u64) -> Extent {
+        let extent = share.reserve(len, &mut Sessions::default(), 0).unwrap();
+        let entry = NewEntry {
+            extent,
+            crc: None,
+            expiry_ms: 0,
+            write_mode: WriteMode::NoneEvict,
+            set_if_absent: false,
+        };
+        share.publish(KEY, &entry, 0).unwrap();
+        extent
+    }
+
+    #[test]
+    fn a_write_finds_memory_whose_pin_fell_silently() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        let extent = publish(&mut share, GRANULE_BYTES);
+        share.io_pins.pin(extent);
+        assert!(share.delete(KEY, 0));
+        assert_eq!(share.sweep(&mut sessions, 1), 0);
+        assert_eq!(share.reserve(4096, &mut sessions, 2), None);
+        assert!(share.io_pins.unpin(extent));
+        assert!(share.reserve(4096, &mut sessions, 3).is_some());
+    }
+
+    #[test]
+    fn leases_of_a_dead_session_come_back_by_time_alone() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        share.lend(SESSION, 4096, 1, &mut sessions, 0).unwrap();
+        share.drop_session(SESSION, Some(1_000_000_000));
+        assert_eq!(share.sweep(&mut sessions, 1), 0);
+        assert!(!share.wants_sweep(999_999_999));
+        assert_eq!(share.next_sweep_ns(), Some(1_000_000_000));
+        assert!(share.wants_sweep(1_000_000_000));
+        assert_eq!(share.sweep(&mut sessions, 1_000_000_000), 1);
+        assert_eq!(share.next_sweep_ns(), None);
+    }
+
+    #[test]
+    fn too_many_runs_are_refused_and_not_queued_for() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        let refused = loop {
+            // A slot as large as a page of its own keeps every run at one slot.
+            if let Err(refused) = share.lend(SESSION, 4096, 1, &mut sessions, 0) {
+                break refused;
+            }
+        };
+        assert_eq!(refused, NotLent::TooManyRuns);
+        let free = share.extents.stats().free;
+        assert!(share.lend(SESSION, 4096, 1, &mut sessions, 0).is_err());
+        assert_eq!(
+            share.extents.stats().free,
+            free,
+            "what was not lent is free"
+        );
+    }
+
+    #[test]
+    fn a_granule_is_closed_once_however_often_the_home_asks() {
+        let mut share = share();
+        let granule = GranuleIndex(0);
+        assert_eq!(share.begin_vacate(Some(granule)), Some(granule));
+        assert_eq!(share.begin_vacate(Some(granule)), None);
+        assert_eq!(share.begin_vacate(None), None);
+        assert_eq!(share.begin_vacate(Some(GranuleIndex(1))), None, "not held");
     }
 }

@@ -168,7 +168,12 @@ fn reserve(
         deadline_ns
     };
     tenant.waits += 1;
-    let waiter = Waiter::Reserve { from, ticket, len };
+    let waiter = Waiter::Reserve {
+        from,
+        ticket,
+        len,
+        deadline_ns,
+    };
     match tenant
         .waiters
         .push(len, Deadline::from_ns(deadline_ns), waiter)

@@ -34,7 +34,9 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
             .extents
             .block_len(extent.offset)
             .unwrap_or(request.words.len);
-        answer.lease = tenant.lend(request.session, len, count, sessions, request.now_ns);
+        answer.lease = tenant
+            .lend(request.session, len, count, sessions, request.now_ns)
+            .ok();
     }
     if answer.status.is_ok() {
         shard.count_written(request.words.len);

@@ -23,6 +23,8 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
         stats.evictions += store.eviction_ages.count;
         stats.evicted_age_ms_sum += store.eviction_ages.sum_ms;
         stats.evicted_bytes += store.evicted_bytes;
+        // Reads through the index are known by their notes alone.
+        stats.hits += tenant.noted.0;
         stats.entries += store.entries;
         stats.metadata_bytes += store.metadata_bytes + tenant.extents.metadata_bytes();
         stats.out_of_memory_waits += tenant.waits;
