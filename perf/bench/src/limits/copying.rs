@@ -1,8 +1,8 @@
 //! Copies and checksums over a working set that no cache holds.
 //!
-//! The same walk as the load of `kv`: small pieces at random slots of a large region, the other side
-//! a few warm buffers. Safe code: `copy_from_slice` of a length unknown to the compiler is libc's
-//! memcpy.
+//! The same walk as the load of `kv`: small pieces at random slots of a large region, the other
+//! side a few warm buffers. Safe code: `copy_from_slice` of a length unknown to the compiler is
+//! libc's memcpy.
 
 use std::hint::black_box;
 use std::sync::Barrier;
