@@ -11,7 +11,7 @@ export PATH="$PATH:$HOME/.cargo/bin"
 
 trace=${TRACE:-synthetic}
 memory=${DEMO_MEMORY:-512MiB}
-block=${DEMO_BLOCK:-16KiB}
+block=${DEMO_BLOCK:-64KiB}
 requests=${DEMO_REQUESTS:-2000}
 if [ "$trace" != synthetic ] && [ ! -r "$trace" ]; then
   echo "demo: cannot read TRACE=$trace" >&2
