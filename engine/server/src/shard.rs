@@ -1,7 +1,8 @@
 //! Everything one shard owns, and the small things that every handler needs of it.
 //!
-//! Lives on: owner shard, behind one `Rc<RefCell<_>>` that the pass and the connections' tasks share; nobody holds the
-//! borrow across an await. The pass (`pass.rs`) drives it; handlers change it; `mail.rs` carries what leaves it.
+//! Lives on: owner shard, behind one `Rc<RefCell<_>>` that the pass and the connections' tasks
+//! share; nobody holds the borrow across an await. The pass (`pass.rs`) drives it; handlers change
+//! it; `mail.rs` carries what leaves it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub(crate) struct Shard {
     pub(crate) now_ms: u64,
     /// Connections served now.
     pub(crate) connections: usize,
+    /// Requests of connections between their header and their answer.
+    pub(crate) requests: usize,
     /// No new work: the node drains.
     pub(crate) draining: bool,
     woken: Vec<Watched>,
@@ -80,6 +83,7 @@ impl Shard {
             now_ns: monotonic_ns(),
             now_ms: chariot_shm::clock::coarse_ms(),
             connections: 0,
+            requests: 0,
             draining: false,
             woken: Vec::new(),
         }
@@ -113,11 +117,15 @@ impl Shard {
             let more = self.watching.take_woken(tenant, hash, &mut woken);
             for watched in woken.drain(..) {
                 let now_ms = self.now_ms;
-                let outcome = match self.tenant_mut(tenant).store.lookup(hash, now_ms) {
-                    Some(entry) => {
-                        self.count_read(entry.extent.len);
-                        Outcome::Done(crate::handlers::get::found(&entry))
-                    },
+                let entry = self.tenant_mut(tenant).store.lookup(hash, now_ms);
+                // A connection's read is counted where it is held.
+                if let Some(entry) = &entry
+                    && caller_shard(watched.session).is_none()
+                {
+                    self.count_read(entry.extent.len);
+                }
+                let outcome = match entry {
+                    Some(entry) => Outcome::Done(crate::handlers::get::found(&entry)),
                     None => Status::NotFound.into(),
                 };
                 self.answer_watched(&watched, outcome);

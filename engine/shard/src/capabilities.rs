@@ -1,7 +1,7 @@
 //! What this kernel and this container allow, asked once before anything is built on it.
 //!
-//! Every refusal names its cause and the remedy: an operator reads it, once, at three in the morning.
-//! Lives on: any thread.
+//! Every refusal names its cause and the remedy: an operator reads it, once, at three in the
+//! morning. Lives on: any thread.
 
 use std::io;
 use std::mem::MaybeUninit;

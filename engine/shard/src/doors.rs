@@ -1,4 +1,5 @@
-//! Descriptors that are made once, off the data path: listeners that shards share, bells that clients ring.
+//! Descriptors that are made once, off the data path: listeners that shards share, bells that
+//! clients ring.
 //!
 //! Lives on: control thread.
 
@@ -11,8 +12,9 @@ use crate::data_ring::RawAddress;
 /// Connections that wait to be accepted, per listener; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: libc::c_int = 1024;
 
-/// Listens on an address that every shard of the process listens on, too (`SO_REUSEPORT`): the kernel spreads
-/// connections over them. The descriptor is closed on exec and in blocking mode, as the data ring wants it.
+/// Listens on an address that every shard of the process listens on, too (`SO_REUSEPORT`): the
+/// kernel spreads connections over them. The descriptor is closed on exec and in blocking mode, as
+/// the data ring wants it.
 ///
 /// # Errors
 /// The kernel's: the address is taken, or not this host's.

@@ -1,7 +1,7 @@
 //! Publish of a strict session: the value lies in its private staging memory and is copied once.
 //!
-//! The client can change the bytes while they are copied; it then stores what it raced itself into, nothing else. The
-//! range is checked against the staging memory before it is read.
+//! The client can change the bytes while they are copied; it then stores what it raced itself into,
+//! nothing else. The range is checked against the staging memory before it is read.
 
 use chariot_proto::Status;
 use chariot_shm::SubmissionFlags;
@@ -52,6 +52,6 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
                 ..Answer::status(Status::Ok)
             })
         },
-        Err(error) => insert_status(&error).into(),
+        Err(error) => insert_status(error).into(),
     }
 }

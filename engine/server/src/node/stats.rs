@@ -3,6 +3,7 @@
 use chariot_memory::{LedgerStats, MemoryReport};
 use chariot_shard::DriverStats;
 
+use crate::granules::GranuleHome;
 use crate::seam::ShardStats;
 use crate::shard::Shard;
 
@@ -57,6 +58,6 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
     stats.expulsions = shard.sessions.expulsions();
     ShardReport {
         shard: stats,
-        home: shard.home.as_ref().map(|home| home.stats()),
+        home: shard.home.as_ref().map(GranuleHome::stats),
     }
 }

@@ -1,7 +1,10 @@
-//! Set over TCP: for each key reserve room with its owner, receive the payload straight into it, check, commit.
+//! Set over TCP: for each key reserve room with its owner, receive the payload straight into it,
+//! check, commit.
 //!
-//! A value that finds no room, or whose key is no key, is skipped on the stream and answered by itself. Nothing becomes
-//! visible before all of its bytes have arrived and their checksum fits.
+//! A value that finds no room, or whose key is no key, is skipped on the stream and answered by
+//! itself. Nothing becomes visible before all of its bytes have arrived and their checksum fits.
+
+use std::rc::Rc;
 
 use chariot_base::Extent;
 use chariot_proto::message::{SetAnswer, SetItem, SetRequest, SetResponse};
@@ -102,8 +105,9 @@ async fn one(
         },
     };
     let hold = Hold::new(&peer.shard, owner, tenant, extent, true);
-    let span = peer.span(extent).with_owner(hold.clone());
-    peer.ring.recv_exact(&peer.socket, span).await?;
+    let span = peer.span(extent).with_owner(Rc::<Hold>::clone(&hold));
+    let receiving = peer.ring.recv_exact(&peer.socket, span);
+    peer.paced(extent.len, receiving).await??;
     if let Some(expected) = options.crc
         && checksum(peer, hold.extent()).await != expected
     {
