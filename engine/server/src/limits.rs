@@ -6,6 +6,9 @@
 /// Submissions taken from one ring in one pass: a quarter of the ring, so that 4 passes empty it
 /// and other sessions get their turn within about 32 × 0.5 µs each.
 pub(crate) const SUBMISSIONS_PER_PASS: u32 = 32;
+/// Submissions taken from all rings in one pass: about half a millisecond, after which sockets,
+/// mailboxes and timers have their turn.
+pub(crate) const RING_SUBMISSIONS_PER_PASS: u32 = 512;
 /// Messages handled in one pass, from all mailboxes.
 pub(crate) const MESSAGES_PER_PASS: usize = 64;
 /// How long a ring is polled after its last submission, in nanoseconds (design §6: one

@@ -17,7 +17,10 @@ use chariot_shm::clock;
 use crate::dispatch;
 use crate::granules::{GranuleHome, Vacating};
 use crate::handlers::calls;
-use crate::limits::{EXPIRIES_PER_PASS, MESSAGES_PER_PASS, RING_ACTIVE_NS, SUBMISSIONS_PER_PASS};
+use crate::limits::{
+    EXPIRIES_PER_PASS, MESSAGES_PER_PASS, RING_ACTIVE_NS, RING_SUBMISSIONS_PER_PASS,
+    SUBMISSIONS_PER_PASS,
+};
 use crate::message::{GranuleMessage, Order, ShardMessage};
 use crate::session::Place;
 use crate::shard::Shard;
@@ -41,6 +44,8 @@ pub(crate) struct ShardPass {
     incoming: VecDeque<ShardMessage>,
     payload: Vec<u8>,
     waiters_seen: Vec<(u64, u64)>,
+    /// The polled ring whose turn is next.
+    next_ring: usize,
     stop: bool,
     handle_order: OrderHandler,
     drain: Option<Drain>,
@@ -85,6 +90,7 @@ impl ShardPass {
             incoming: VecDeque::new(),
             payload: Vec::with_capacity(4096),
             waiters_seen: Vec::new(),
+            next_ring: 0,
             stop: false,
             handle_order,
             drain: None,
@@ -166,8 +172,15 @@ impl ShardPass {
 
     fn rings(&mut self, shard: &mut Shard) -> bool {
         let mut worked = false;
-        let mut index = 0;
-        while index < shard.sessions.active_count() {
+        let mut left = RING_SUBMISSIONS_PER_PASS;
+        for _ in 0..shard.sessions.active_count() {
+            // Where the last round stopped, so that many busy rings get their turn and so does all
+            // else.
+            let count = shard.sessions.active_count();
+            if count == 0 || left == 0 {
+                break;
+            }
+            let index = self.next_ring % count;
             let place = shard.sessions.active_at(index);
             let mut taken = 0;
             while taken < SUBMISSIONS_PER_PASS {
@@ -180,16 +193,18 @@ impl ShardPass {
             if taken > 0 {
                 shard.sessions.touch(place, shard.now_ns + RING_ACTIVE_NS);
                 shard.sessions.flush(place);
-                // A session that works here brings its notes along; idle ones are heard on eviction.
+                // A session that works here brings its notes along; idle ones are heard on
+                // eviction.
                 let tenant = shard.sessions.at(place).tenant;
                 let (share, sessions) = shard.tenant_and_sessions(tenant);
                 share.hear_notes(sessions, Some(place));
                 worked = true;
             }
+            left = left.saturating_sub(taken);
             // An expelled session has left the list: look at whoever took its place.
-            if index < shard.sessions.active_count() && shard.sessions.active_at(index) == place {
-                index += 1;
-            }
+            let stays =
+                index < shard.sessions.active_count() && shard.sessions.active_at(index) == place;
+            self.next_ring = index + usize::from(stays);
         }
         worked
     }
@@ -297,7 +312,8 @@ impl ShardPass {
     }
 
     fn drained(&mut self, shard: &Shard) {
-        let under_way = shard.sessions.unanswered() + shard.tickets.outstanding() as u64;
+        let calls = shard.tickets.outstanding().max(shard.requests);
+        let under_way = shard.sessions.unanswered() + calls as u64;
         let over = self
             .drain
             .as_ref()

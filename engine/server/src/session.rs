@@ -379,8 +379,8 @@ impl Sessions {
         &self.pins
     }
 
-    /// Hands over what a tenant's sessions noted about their reads through the index, at most a ring
-    /// of notes from each; any client may forge them. Returns how many were lost.
+    /// Hands over what a tenant's sessions noted about their reads through the index, at most a
+    /// ring of notes from each; any client may forge them. Returns how many were lost.
     pub(crate) fn drain_notes(
         &mut self,
         tenant: TenantId,

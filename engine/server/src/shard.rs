@@ -54,6 +54,8 @@ pub(crate) struct Shard {
     pub(crate) now_ms: u64,
     /// Connections served now.
     pub(crate) connections: usize,
+    /// Requests of connections between their header and their answer.
+    pub(crate) requests: usize,
     /// No new work: the node drains.
     pub(crate) draining: bool,
     woken: Vec<Watched>,
@@ -81,6 +83,7 @@ impl Shard {
             now_ns: monotonic_ns(),
             now_ms: chariot_shm::clock::coarse_ms(),
             connections: 0,
+            requests: 0,
             draining: false,
             woken: Vec::new(),
         }

@@ -40,8 +40,8 @@ const EVICT_BATCH_BYTES: u64 = 256 << 10;
 pub(crate) enum NotLent {
     /// No memory now: queue for it.
     NoMemory,
-    /// The session holds as many idle slots as it may: memory would not help, so waiting for it must not
-    /// begin.
+    /// The session holds as many idle slots as it may: memory would not help, so waiting for it
+    /// must not begin.
     TooManySlots,
 }
 

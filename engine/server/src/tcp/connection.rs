@@ -221,13 +221,18 @@ async fn requests(peer: &Peer) -> ConnectionEnd {
                 return ConnectionEnd::Malformed(error.status());
             },
         };
-        body = match receive_body(peer, &header, body).await {
+        peer.shard.borrow_mut().requests += 1;
+        let answered = async {
+            let body = receive_body(peer, &header, body).await?;
+            request(peer, &header, &body).await?;
+            Ok(body)
+        };
+        let answered = answered.await;
+        peer.shard.borrow_mut().requests -= 1;
+        body = match answered {
             Ok(body) => body,
             Err(end) => return end,
         };
-        if let Err(end) = request(peer, &header, &body).await {
-            return end;
-        }
         // The largest bodies are rare: an idle connection does not keep their memory.
         body.clear();
         body.shrink_to(BODY_STEP_BYTES);
