@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use chariot_base::limits::GRANULE_BYTES;
-use chariot_base::{GranuleIndex, ShardId, TenantId};
+use chariot_base::{GranuleIndex, RecordId, ShardId, TenantId};
 use chariot_memory::{
     ArenaMemory, Grant, GranuleLedger, GranuleWork, LedgerOptions, LedgerStats, PopulateDone,
     PopulateJob, PopulateThread, TakeOutcome, TakeTicket, VacatePlan,
@@ -366,11 +366,22 @@ pub(crate) struct Vacating {
     pub(crate) granule: GranuleIndex,
     /// Until when it is tried; kept objects may make it impossible.
     pub(crate) until_ms: u64,
+    /// Who lived there when it was last looked through.
+    pub(crate) tags: Vec<RecordId>,
 }
 
 impl Vacating {
     /// How long a granule is tried to be emptied before its memory is used again.
     pub(crate) const TRY_MS: u64 = 10 * RETRY_MS;
+
+    /// Begins to empty a granule that was just closed.
+    pub(crate) const fn new(granule: GranuleIndex, until_ms: u64) -> Self {
+        Self {
+            granule,
+            until_ms,
+            tags: Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]

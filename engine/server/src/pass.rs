@@ -422,7 +422,7 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
             if let Some(granule) = share.begin_vacate(granule) {
                 shard
                     .vacating
-                    .push_back((tenant, Vacating { granule, until_ms }));
+                    .push_back((tenant, Vacating::new(granule, until_ms)));
             }
         },
     }
@@ -431,12 +431,12 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
 /// Empties granules that others need, a bounded piece a round; gives up where kept objects live.
 fn vacate(shard: &mut Shard) {
     for _ in 0..shard.vacating.len() {
-        let Some((tenant, vacating)) = shard.vacating.pop_front() else {
+        let Some((tenant, mut vacating)) = shard.vacating.pop_front() else {
             return;
         };
         let (now_ns, now_ms) = (shard.now_ns, shard.now_ms);
         let (share, sessions) = shard.tenant_and_sessions(tenant);
-        if share.vacate_step(vacating.granule, VACATE_PER_PASS, sessions, now_ns) {
+        if share.vacate_step(&mut vacating, VACATE_PER_PASS, sessions, now_ns) {
             shard.return_granule(tenant, vacating.granule);
         } else if now_ms >= vacating.until_ms {
             share.extents.cancel_vacate(vacating.granule);

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use chariot_base::limits::SLAB_LEN_MAX;
+use chariot_base::limits::{GRANULE_BYTES, SLAB_LEN_MAX};
 use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
 use chariot_memory::{
     ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine,
@@ -18,7 +18,7 @@ use chariot_memory::{
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
 
-use crate::granules::GranuleState;
+use crate::granules::{GranuleState, Vacating};
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
@@ -428,18 +428,29 @@ impl TenantShard {
     /// Evicts up to `budget` entries of a granule that is being emptied; `true` when it is empty.
     pub(crate) fn vacate_step(
         &mut self,
-        granule: GranuleIndex,
+        vacating: &mut Vacating,
         budget: usize,
         sessions: &mut Sessions,
         now_ns: u64,
     ) -> bool {
-        let mut tags = Vec::new();
-        self.extents.tags_in(granule, &mut tags);
-        tags.truncate(budget);
-        let skip = |_: Extent| false;
-        for tag in tags {
-            // One by one: a kept one in between must not save the others.
-            self.store.evict_records(&[tag], &skip, &mut self.effects);
+        let granule = vacating.granule;
+        if vacating.tags.is_empty() {
+            // Once for many steps: a granule of small values holds a million.
+            self.extents.tags_in(granule, &mut vacating.tags);
+        }
+        let (start, end) = (granule.offset(), granule.offset() + GRANULE_BYTES);
+        let from = vacating.tags.len().saturating_sub(budget);
+        for tag in vacating.tags.drain(from..) {
+            // A record may have changed hands since it was listed: only who lives here has to go.
+            let lives_here = self
+                .store
+                .eviction_candidate(tag)
+                .is_some_and(|(extent, _)| extent.offset < end && extent.end() > start);
+            if lives_here {
+                // One by one: a kept one in between must not save the others.
+                self.store
+                    .evict_records(&[tag], &|_| false, &mut self.effects);
+            }
         }
         self.drain_effects();
         self.sweep(sessions, now_ns);
@@ -454,7 +465,6 @@ impl TenantShard {
 
 #[cfg(test)]
 mod tests {
-    use chariot_base::limits::GRANULE_BYTES;
     use chariot_memory::ArenaOptions;
     use chariot_proto::WriteMode;
     use chariot_shm::index::{IndexMemory, IndexOptions, IndexWriter};
@@ -487,6 +497,10 @@ mod tests {
     }
 
     fn publish(share: &mut TenantShard, len: u64) -> Extent {
+        publish_as(share, KEY, len)
+    }
+
+    fn publish_as(share: &mut TenantShard, key: KeyHash, len: u64) -> Extent {
         let extent = share.reserve(len, &mut Sessions::default(), 0).unwrap();
         let entry = NewEntry {
             extent,
@@ -495,7 +509,7 @@ mod tests {
             write_mode: WriteMode::NoneEvict,
             set_if_absent: false,
         };
-        share.publish(KEY, &entry, 0).unwrap();
+        share.publish(key, &entry, 0).unwrap();
         extent
     }
 
@@ -550,5 +564,18 @@ mod tests {
         assert_eq!(share.begin_vacate(Some(granule)), None);
         assert_eq!(share.begin_vacate(None), None);
         assert_eq!(share.begin_vacate(Some(GranuleIndex(1))), None, "not held");
+    }
+
+    #[test]
+    fn a_granule_is_emptied_in_bounded_steps() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        for hi in 0..3 {
+            publish_as(&mut share, KeyHash { hi, lo: 9 }, 4096);
+        }
+        let granule = share.begin_vacate(None).unwrap();
+        let mut vacating = Vacating::new(granule, 0);
+        assert!(!share.vacate_step(&mut vacating, 2, &mut sessions, 1));
+        assert_eq!(share.store.len(), 1, "no more than the budget");
+        assert!(share.vacate_step(&mut vacating, 2, &mut sessions, 2));
     }
 }
