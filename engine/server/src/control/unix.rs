@@ -407,8 +407,11 @@ async fn live(shared: &Arc<Shared>, frames: &mut FrameStream, open: &Open) -> Se
                     return farewell_or_death(open).await;
                 },
                 Ok(Some(_)) | Err(_) => {
-                    tracing::warn!(session = open.id.0, "malformed frame on a session's socket: closed");
-                    return farewell_or_death(open).await;
+                    // Not a farewell: what it pins stays until its process has ended.
+                    tracing::warn!(session = open.id.0, "malformed frame on a session's socket: expelled");
+                    open.memory.expel();
+                    drop(open.pidfd.readable().await);
+                    return SessionEnd::Death;
                 },
                 Ok(None) => return farewell_or_death(open).await,
             },
