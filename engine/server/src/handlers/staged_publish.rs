@@ -1,10 +1,10 @@
 //! Publish of a strict session: the value lies in its private staging memory and is copied once.
 //!
 //! Small values are copied at once, large ones a slice a round, so that no session can hold the
-//! shard with one request. The extent belongs to the copy alone until it is published: if the session
-//! ends in between, it is freed. The client can change the bytes while they are copied; it then
-//! stores what it raced itself into, nothing else. The range is checked before it is read, and the
-//! staging memory cannot shrink (it is sealed).
+//! shard with one request. The extent belongs to the copy alone until it is published: if the
+//! session ends in between, it is freed. The client can change the bytes while they are copied; it
+//! then stores what it raced itself into, nothing else. The range is checked before it is read, and
+//! the staging memory cannot shrink (it is sealed).
 //!
 //! Neighbours: `dispatch.rs` begins a copy, `pass.rs` goes on with it.
 
