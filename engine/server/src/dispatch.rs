@@ -86,12 +86,13 @@ fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
 fn settle(shard: &mut Shard, request: &Request<'_>, outcome: Outcome, taken_ns: u64) {
     match outcome {
         Outcome::Done(answer) => finish(shard, request, &answer, taken_ns),
-        Outcome::Watching => {},
+        Outcome::Watching | Outcome::Copying => {},
         Outcome::NoMemory(need) => queue(shard, request, need, taken_ns),
     }
 }
 
-fn finish(shard: &mut Shard, request: &Request<'_>, answer: &Answer, taken_ns: u64) {
+/// Posts an answer and counts it.
+pub(crate) fn finish(shard: &mut Shard, request: &Request<'_>, answer: &Answer, taken_ns: u64) {
     shard
         .sessions
         .post(request.place, &completion(request.words.token, answer));

@@ -185,7 +185,7 @@ impl GranuleHome {
     pub(crate) fn on_done(&mut self, done: &PopulateDone) {
         match (&done.result, done.work) {
             (Err(error), GranuleWork::Punch { tenant, granule }) => {
-                tracing::warn!(%error, granule = granule.0, "pages of a granule were not given back; trying again");
+                tracing::warn!(%error, granule = granule.0, "granule not punched; trying again");
                 self.failures += 1;
                 let arena = Arc::clone(&self.arenas[&tenant]);
                 self.held_jobs.push_back(PopulateJob {
@@ -197,7 +197,7 @@ impl GranuleHome {
                 if let Err(error) = result {
                     // Usable all the same: the first touch makes the page, or fails as it would
                     // have.
-                    tracing::warn!(%error, ?work, "memory is short: a granule could not be populated");
+                    tracing::warn!(%error, ?work, "short of memory: granule not populated");
                     self.failures += 1;
                 }
                 self.ledger.work_done(work);

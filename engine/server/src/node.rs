@@ -325,7 +325,7 @@ impl Node {
         let deadline_ns = chariot_shm::clock::monotonic_ns()
             + u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX / 2);
         let drained = shared.order_all(|done| Order::Drain { deadline_ns, done });
-        let abandoned = tokio::time::timeout(deadline + ORDER_TIMEOUT, drained)
+        let abandoned = tokio::time::timeout(deadline.saturating_add(ORDER_TIMEOUT), drained)
             .await
             .unwrap_or_default();
         let (open, _) = shared.registry.snapshot();

@@ -16,7 +16,7 @@ use chariot_shm::clock;
 
 use crate::dispatch;
 use crate::granules::{GranuleHome, Vacating};
-use crate::handlers::calls;
+use crate::handlers::{calls, staged_publish};
 use crate::limits::{
     EXPIRIES_PER_PASS, MESSAGES_PER_PASS, RING_ACTIVE_NS, RING_SUBMISSIONS_PER_PASS,
     SUBMISSIONS_PER_PASS,
@@ -428,6 +428,17 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
     }
 }
 
+/// Copies one slice of one strict session's value, in turns.
+fn copies(shard: &mut Shard) -> bool {
+    let Some(copy) = shard.copies.pop_front() else {
+        return false;
+    };
+    if let Some(copy) = staged_publish::go_on(shard, copy) {
+        shard.copies.push_back(copy);
+    }
+    true
+}
+
 /// Empties granules that others need, a bounded piece a round; gives up where kept objects live.
 fn vacate(shard: &mut Shard) {
     for _ in 0..shard.vacating.len() {
@@ -494,6 +505,7 @@ impl Pass for ShardPass {
         worked |= self.rings(shard);
         worked |= Self::time(shard);
         worked |= self.memory(shard);
+        worked |= copies(shard);
         crate::tcp::undo_undelivered(shard);
         shard.sessions.flush_dirty();
         shard.mail.flush();

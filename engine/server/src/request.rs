@@ -54,6 +54,8 @@ pub(crate) enum Outcome {
     NoMemory(u64),
     /// A watcher will answer.
     Watching,
+    /// The value is being copied, a slice a round; its end answers.
+    Copying,
 }
 
 /// An answer, before it has a token.

@@ -222,7 +222,7 @@ impl Sessions {
         if session.expelled {
             return;
         }
-        tracing::warn!(session = session.id.0, %error, "session expelled: its ring words are nonsense");
+        tracing::warn!(session = session.id.0, %error, "session expelled: nonsense in its ring");
         session.expelled = true;
         session.active = false;
         session.memory.expel();

@@ -14,6 +14,7 @@ use chariot_shard::monotonic_ns;
 use crate::call::Reply;
 use crate::granules::{GranuleHome, Vacating};
 use crate::handlers::calls;
+use crate::handlers::staged_publish::StagedCopy;
 use crate::mail::Mail;
 use crate::message::{GranuleMessage, ShardMessage};
 use crate::node::Shared;
@@ -58,6 +59,8 @@ pub(crate) struct Shard {
     pub(crate) requests: usize,
     /// No new work: the node drains.
     pub(crate) draining: bool,
+    /// Values of strict sessions that are being copied. Bound: requests in flight.
+    pub(crate) copies: VecDeque<StagedCopy>,
     woken: Vec<Watched>,
 }
 
@@ -85,6 +88,7 @@ impl Shard {
             connections: 0,
             requests: 0,
             draining: false,
+            copies: VecDeque::new(),
             woken: Vec::new(),
         }
     }

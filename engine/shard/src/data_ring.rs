@@ -35,8 +35,8 @@ use ring::Ring;
 
 pub use mode::RingMode;
 pub use poll::{PollHandle, ReadyEvent};
-pub(crate) use socket::RawAddress;
 pub use socket::Piece;
+pub(crate) use socket::RawAddress;
 pub use span::{IoFd, IoSpan, OutOfBounds, StableMemory};
 
 pub(crate) use mode::build_ring;

@@ -7,9 +7,9 @@
 //! between, spins for a bounded time and then sleeps on the shard's *bell*.
 //!
 //! ```text
-//!  other shards ── Mailboxes ──┐                       ┌── local tasks (connections) ── ring futures
+//!  other shards ── Mailboxes ──┐                       ┌─ local tasks (connections) ─ ring futures
 //!  control thread ─ Control ───┼─ BellHandle::ring ─▶ driver ── Pass::pass
-//!  kernel (CQ eventfd) ────────┘       (eventfd)       └── DataRing::turn ── one io_uring_enter
+//!  kernel (CQ eventfd) ────────┘       (eventfd)       └─ DataRing::turn ─ one io_uring_enter
 //! ```
 //!
 //! Rails, each against a defect measured on glommio 0.9.0: no `Waker` leaves its thread (the queues

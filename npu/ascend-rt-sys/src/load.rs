@@ -13,7 +13,8 @@ use std::ptr::NonNull;
 pub enum LoadError {
     /// No candidate opened: the administrator installs CANN or names its place.
     #[error(
-        "{library} cannot be opened ({reason}); install CANN and source its set_env.sh, or name the \
+        "{library} cannot be opened ({reason}); install CANN and source its set_env.sh, or name \
+         the \
          directory that holds {library} in ASCEND_RT_LIB_DIR"
     )]
     Library {

@@ -267,7 +267,8 @@ pub fn auth_file(credentials: &[(&str, &str, &str)]) -> String {
     let tables: Vec<String> = credentials
         .iter()
         .map(|(access, secret, tenant)| {
-            format!("[[credential]]\naccess-key = \"{access}\"\nsecret-key = \"{secret}\"\ntenant = \"{tenant}\"\n")
+            let pair = format!("access-key = \"{access}\"\nsecret-key = \"{secret}\"\n");
+            format!("[[credential]]\n{pair}tenant = \"{tenant}\"\n")
         })
         .collect();
     tables.concat()

@@ -59,7 +59,8 @@ pub(crate) fn on_hello(
         return Err(Refused::new(
             Status::VersionMismatch,
             format!(
-                "this node speaks protocol versions {} to {}, the client {} to {}; upgrade the older side",
+                "this node speaks protocol versions {} to {}, the client {} to {}; \
+                 upgrade the older side",
                 VersionRange::OURS.min,
                 VersionRange::OURS.max,
                 hello.version_min,
@@ -129,7 +130,8 @@ impl Pending {
             if !(present && right && self.known) {
                 return Err(Refused::new(
                     Status::NotAuthorized,
-                    "access key, secret or tenant is not accepted; check the client's credentials against the \
+                    "access key, secret or tenant is not accepted; \
+                     check the client's credentials against the \
                      node's --auth file",
                 ));
             }

@@ -71,7 +71,8 @@ pub(crate) enum TenantError {
     Kernel(#[from] io::Error),
     /// The kernel refused an index.
     #[error(
-        "an index of the tenant could not be made: {0}; raise RLIMIT_NOFILE or the container's memory"
+        "an index of the tenant could not be made: {0}; \
+         raise RLIMIT_NOFILE or the container's memory"
     )]
     Index(#[from] chariot_shm::index::IndexMemoryError),
 }

@@ -179,7 +179,8 @@ async fn birth(
     let pidfd = match peer_pidfd(frames.stream.as_fd()) {
         Ok(pidfd) if peer.pid != 0 => watch_death(pidfd)?,
         Ok(_) | Err(_) => {
-            let text = "no pidfd of the client: it lives in another pid namespace or the kernel is too old; \
+            let text = "no pidfd of the client: it lives in another pid namespace or the kernel is \
+                        too old; \
                         connect over TCP, or share the pid namespace";
             return refused(frames, &request, Status::NotSupported, text).await;
         },
@@ -407,8 +408,11 @@ async fn live(shared: &Arc<Shared>, frames: &mut FrameStream, open: &Open) -> Se
                     return farewell_or_death(open).await;
                 },
                 Ok(Some(_)) | Err(_) => {
-                    tracing::warn!(session = open.id.0, "malformed frame on a session's socket: closed");
-                    return farewell_or_death(open).await;
+                    // Not a farewell: what it pins stays until its process has ended.
+                    tracing::warn!(session = open.id.0, "malformed control frame: expelled");
+                    open.memory.expel();
+                    drop(open.pidfd.readable().await);
+                    return SessionEnd::Death;
                 },
                 Ok(None) => return farewell_or_death(open).await,
             },

@@ -46,6 +46,15 @@ pub(crate) fn memcpy(load: &Load) -> Measured {
     })
 }
 
+/// Copies past the cache, as the SDK writes large values.
+pub(crate) fn nontemporal(load: &Load) -> Measured {
+    measure(
+        load,
+        "copy_nontemporal",
+        chariot_shm::copy::copy_nontemporal_slice,
+    )
+}
+
 /// Runs a copy on all threads at once and adds up their rates.
 pub(crate) fn measure(
     load: &Load,

@@ -1,4 +1,5 @@
-//! Every operation, single and batch, over both transports; the daemon takes its orders from either.
+//! Every operation, single and batch, over both transports; the daemon takes its orders from
+//! either.
 
 use std::io::IoSliceMut;
 use std::time::{Duration, Instant};
