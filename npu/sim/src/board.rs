@@ -1,8 +1,8 @@
 //! What the processes of one simulated host share: a file of tables, a lock, a word to wait on.
 //!
-//! The lock is the file's own (`flock`), which the kernel opens again when its holder is killed. Every
-//! process that has joined owns a slot; things in the tables name their owner by the slot's id, which is
-//! never used twice, so that what belongs to a dead process is known as such.
+//! The lock is the file's own (`flock`), which the kernel opens again when its holder is killed.
+//! Every process that has joined owns a slot; things in the tables name their owner by the slot's
+//! id, which is never used twice, so that what belongs to a dead process is known as such.
 
 use std::fs::{File, OpenOptions};
 use std::ops::{Deref, DerefMut};
@@ -351,7 +351,8 @@ impl Board {
             tv_sec: most.as_secs() as i64,
             tv_nsec: i64::from(most.subsec_nanos()),
         };
-        // SAFETY: the word is mapped for ever, the time is a local; an early return only looks again.
+        // SAFETY: the word is mapped for ever, the time is a local; an early return only looks
+        // again.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
@@ -363,7 +364,8 @@ impl Board {
         }
     }
 
-    /// Takes all `ports` for `time`, from `start` on, when the last of them is free. Returns the end.
+    /// Takes all `ports` for `time`, from `start` on, when the last of them is free. Returns the
+    /// end.
     pub(crate) fn reserve(&self, ports: &[(u32, Port)], start: u64, time: u64) -> u64 {
         let mut tables = self.lock();
         let free = |(device, port): &(u32, Port)| tables.ports[*device as usize][*port as usize];

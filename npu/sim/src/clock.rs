@@ -1,9 +1,9 @@
 //! Model time: real and scaled, or virtual.
 //!
 //! All times are nanoseconds of the model. With the real clock they are the kernel's monotonic time
-//! divided by the scale, the same in all processes of the host, and whoever is early waits. With the
-//! virtual clock each thread and each stream carries its own time; waiting for one another takes the
-//! later of both, as messages between clocks do, and nobody ever sleeps.
+//! divided by the scale, the same in all processes of the host, and whoever is early waits. With
+//! the virtual clock each thread and each stream carries its own time; waiting for one another
+//! takes the later of both, as messages between clocks do, and nobody ever sleeps.
 
 use std::cell::Cell;
 

@@ -1,7 +1,7 @@
 //! The C symbols.
 //!
-//! Each has the type that the header gives its name, checked when compiling, and goes through [`call`]:
-//! faults on order come first, then the phase, and a panic of ours becomes a code.
+//! Each has the type that the header gives its name, checked when compiling, and goes through
+//! [`call`]: faults on order come first, then the phase, and a panic of ours becomes a code.
 
 mod event;
 mod hccl;
@@ -68,7 +68,8 @@ pub(crate) fn put<T>(to: *mut T, value: T) -> Result<(), Code> {
     Ok(())
 }
 
-/// Reads `count` values that the caller of the C function passed, under the same promise as [`put`].
+/// Reads `count` values that the caller of the C function passed, under the same promise as
+/// [`put`].
 pub(crate) fn take<T: Copy>(from: *const T, count: usize) -> Result<Vec<T>, Code> {
     if from.is_null() {
         return Err(sys::ACL_ERROR_RT_PARAM_INVALID);

@@ -3,7 +3,8 @@
 //! A list with commas; `N` counts from 1 and from the order on:
 //! - `fail:SYMBOL:N:CODE`: the Nth call of a function answers the code.
 //! - `task:CARD:N:CODE`: the Nth task of a card fails with it (507056 is a broken link).
-//! - `lost:CARD:N`: at the Nth task the card is lost: 507010 from then on, and its status is abnormal.
+//! - `lost:CARD:N`: at the Nth task the card is lost: 507010 from then on, and its status is
+//!   abnormal.
 //! - `hang:CARD:N`: the Nth task does not end until its stream is aborted.
 //! - `flip:CARD:N`: the Nth task that copies turns one bit.
 //! - `remote:CARD:N`: the Nth send or receive of a card fails with 21 on both ends.

@@ -1,7 +1,7 @@
 //! Communicators of this process, and how one is made.
 //!
-//! Rules 9 and 11 of the device facts, 5.2. Ranks meet at the board, under the id that the root info
-//! carries among zeros and 0xFF; all 4108 bytes count, so that a copy as a string is noticed.
+//! Rules 9 and 11 of the device facts, 5.2. Ranks meet at the board, under the id that the root
+//! info carries among zeros and 0xFF; all 4108 bytes count, so that a copy as a string is noticed.
 
 pub(crate) mod pairs;
 

@@ -1,8 +1,9 @@
 //! Puts the built library where a product looks for CANN.
 //!
-//! One file under three names: opening two of them gives one handle, so that HCCL finds the runtime's
-//! streams. For an older version, the copy's table of names loses what that version had not: the name
-//! that the dynamic linker compares with is overwritten, and the symbol cannot be found any more.
+//! One file under three names: opening two of them gives one handle, so that HCCL finds the
+//! runtime's streams. For an older version, the copy's table of names loses what that version had
+//! not: the name that the dynamic linker compares with is overwritten, and the symbol cannot be
+//! found any more.
 
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -76,7 +77,8 @@ impl Profile {
     pub(crate) fn of_this() -> Self {
         let first: *const u8 = PROFILE.as_ptr();
         let last = first.wrapping_add(PROFILE.len() - 3);
-        // SAFETY: inside a static; volatile, because the copy's bytes are not those that were compiled.
+        // SAFETY: inside a static; volatile, because the copy's bytes are not those that were
+        // compiled.
         let major = unsafe { last.read_volatile() };
         // SAFETY: the static's last byte, likewise.
         let minor = unsafe { last.wrapping_add(2).read_volatile() };
@@ -103,8 +105,8 @@ fn built() -> Result<PathBuf> {
     })
 }
 
-/// Where `wanted` begins first. The C library's search: the tests' own build of this is not optimised,
-/// and the library is long.
+/// Where `wanted` begins first. The C library's search: the tests' own build of this is not
+/// optimised, and the library is long.
 fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     let (start, long) = (bytes.as_ptr(), wanted.as_ptr());
     // SAFETY: both ranges are slices, borrowed for the call.

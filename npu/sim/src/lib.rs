@@ -1,8 +1,9 @@
 //! A simulated CANN: `libascendcl.so` and `libhccl.so` with the real symbols and the real rules.
 //!
-//! The product does not know it: only the library path differs. [`install()`] puts one shared object
-//! under all names into a directory, which `ASCEND_RT_LIB_DIR` then names. The rules are those of
-//! section 5.2 of the device facts; each is tested by a planted bug that it finds (`tests/`).
+//! The product does not know it: only the library path differs. [`install()`] puts one shared
+//! object under all names into a directory, which `ASCEND_RT_LIB_DIR` then names. The rules are
+//! those of section 5.2 of the device facts; each is tested by a planted bug that it finds
+//! (`tests/`).
 //!
 //! ```text
 //! export/*   the C symbols: arguments, faults on order, panics -> codes
@@ -11,8 +12,8 @@
 //!   memory   a card's addresses and the bytes behind      link, clock   model time
 //!   hccl/*   communicators, pairs, who waits for whom     board   what processes of a host share
 //! ```
-//! Settings are environment variables, listed in `config.rs`; faults in `fault.rs`. Figures of the link
-//! model show what merging saves. They are never a device's performance.
+//! Settings are environment variables, listed in `config.rs`; faults in `fault.rs`. Figures of the
+//! link model show what merging saves. They are never a device's performance.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

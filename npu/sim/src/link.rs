@@ -1,8 +1,8 @@
 //! The link model: what submitting, starting and moving cost.
 //!
-//! It exists so that merging, batching and relaying show in tests. Its figures are a model's, never a
-//! device's performance. Constants cite the device facts by section; what they do not give is marked
-//! an assumption.
+//! It exists so that merging, batching and relaying show in tests. Its figures are a model's, never
+//! a device's performance. Constants cite the device facts by section; what they do not give is
+//! marked an assumption.
 
 use crate::board::{Board, Port};
 
@@ -34,10 +34,11 @@ pub(crate) struct Preset {
 }
 
 const PRESETS: [Preset; 4] = [
-    // Device facts 5.2 rule 13: 5 us a call, 2 to 9 us a task. 3.3: 37.5 GB/s host to device at 1 MiB,
-    // 7.7 to 8.2 GB/s at 72 KiB, so 9 us a fragment: 6.1 us of task, 1 us latency, 1.9 us of bytes at 39 GB/s.
-    // 2.5: 161 to 165 GB/s between cards at 1 to 2 MiB. 3.4: 236 ms for a communicator. 4.3: about
-    // 1 TB/s within a card. Entry of a batch 0.1 us, latency and pageable: assumptions.
+    // Device facts 5.2 rule 13: 5 us a call, 2 to 9 us a task. 3.3: 37.5 GB/s host to device at 1
+    // MiB, 7.7 to 8.2 GB/s at 72 KiB, so 9 us a fragment: 6.1 us of task, 1 us latency, 1.9 us of
+    // bytes at 39 GB/s. 2.5: 161 to 165 GB/s between cards at 1 to 2 MiB. 3.4: 236 ms for a
+    // communicator. 4.3: about 1 TB/s within a card. Entry of a batch 0.1 us, latency and pageable:
+    // assumptions.
     Preset {
         name: "a3",
         soc: "Ascend910_9382",
@@ -67,8 +68,8 @@ const PRESETS: [Preset; 4] = [
         link_setup_ns: 236_000_000,
         batch_async: false,
     },
-    // Device facts 4.3: 5 to 7 us a copy, 0.6 us an entry, 55 GB/s, a batch is one task. Between cards:
-    // an assumption (through the host's PCIe).
+    // Device facts 4.3: 5 to 7 us a copy, 0.6 us an entry, 55 GB/s, a batch is one task. Between
+    // cards: an assumption (through the host's PCIe).
     Preset {
         name: "h200pcie",
         soc: "Ascend950_model_of_h200pcie",
@@ -129,8 +130,8 @@ fn moving(bytes: u64, rate: u64) -> u64 {
     bytes * 1000 / rate
 }
 
-/// Takes the route's ports for `bytes`, from `start` on and behind whoever holds them. Returns when the
-/// last byte is there.
+/// Takes the route's ports for `bytes`, from `start` on and behind whoever holds them. Returns when
+/// the last byte is there.
 pub(crate) fn reserve(
     preset: &Preset,
     route: Route,

@@ -5,8 +5,8 @@
 //!   [0, 128 GiB)        allocations of this process; the same offset in its file holds the bytes
 //!   [128 GiB, 256 GiB)  imports from other processes; the bytes are in the exporter's file
 //! ```
-//! Rules 2 and 3 of the device facts, 5.2. A block is poisoned when it is given and when it is taken,
-//! and its addresses rest in quarantine before they are given again.
+//! Rules 2 and 3 of the device facts, 5.2. A block is poisoned when it is given and when it is
+//! taken, and its addresses rest in quarantine before they are given again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -124,7 +124,8 @@ impl Device {
             | libc::MAP_ANONYMOUS
             | libc::MAP_NORESERVE
             | libc::MAP_FIXED_NOREPLACE;
-        // SAFETY: NOREPLACE fails rather than take somebody's pages; the new ones cannot be touched.
+        // SAFETY: NOREPLACE fails rather than take somebody's pages; the new ones cannot be
+        // touched.
         let got = unsafe { libc::mmap(at, ALL_BYTES as usize, libc::PROT_NONE, flags, -1, 0) };
         // A card that was reset keeps its reservation, so meeting our own is fine.
         if got != at && got != libc::MAP_FAILED {
@@ -208,7 +209,8 @@ impl Device {
         let edge = size.min(POISON_MAX);
         for at in [offset, offset + size - edge] {
             let start = (self.shadow + at as usize) as *mut u8;
-            // SAFETY: the block lies inside the file's mapping, which is as long as all own offsets.
+            // SAFETY: the block lies inside the file's mapping, which is as long as all own
+            // offsets.
             unsafe { std::ptr::write_bytes(start, with, edge as usize) };
         }
     }
@@ -241,8 +243,8 @@ impl Device {
             return;
         };
         let start = (self.shadow + offset as usize) as *mut libc::c_void;
-        // SAFETY: the range is a block of our own that nobody may use any more; a refusal only costs
-        // memory.
+        // SAFETY: the range is a block of our own that nobody may use any more; a refusal only
+        // costs memory.
         unsafe { libc::madvise(start, block.room as usize, libc::MADV_REMOVE) };
     }
 

@@ -1,7 +1,7 @@
 //! The tables of this process, under one lock, and the word that says that they changed.
 //!
-//! Handles are numbers with a kind in front, no addresses: a handle of the wrong kind, or of something
-//! that is gone, is noticed and never followed.
+//! Handles are numbers with a kind in front, no addresses: a handle of the wrong kind, or of
+//! something that is gone, is noticed and never followed.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -158,8 +158,8 @@ impl State {
         id
     }
 
-    /// The stream behind a handle, which has to be of the calling thread's context; the context's default
-    /// stream when the handle is null.
+    /// The stream behind a handle, which has to be of the calling thread's context; the context's
+    /// default stream when the handle is null.
     pub(crate) fn stream(&mut self, handle: u64) -> Result<u64, Code> {
         let (current, device) = self.current()?;
         if handle == 0 {

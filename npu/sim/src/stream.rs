@@ -1,8 +1,8 @@
 //! Streams: queues of tasks, each with a thread of its own, and the events between them.
 //!
-//! Rule 1 of the device facts, 5.2: a task runs some time after its submission, in order. Under `eager`
-//! a random delay from the seed comes first; under `late` a task rests until somebody waits for it, so
-//! that a missing wait is found every time.
+//! Rule 1 of the device facts, 5.2: a task runs some time after its submission, in order. Under
+//! `eager` a random delay from the seed comes first; under `late` a task rests until somebody waits
+//! for it, so that a missing wait is found every time.
 
 use std::collections::VecDeque;
 use std::ffi::c_void;
@@ -18,7 +18,8 @@ use crate::{Code, clock, fault, state, transfer};
 
 /// Most tasks in the queue of one stream.
 const TASKS_MAX: usize = 65_536;
-/// How long a task rests under `late` when nobody asks: two processes may each wait for the other's.
+/// How long a task rests under `late` when nobody asks: two processes may each wait for the
+/// other's.
 const REST: Duration = Duration::from_millis(20);
 /// How often a waiting thread looks up although nothing was said.
 const LOOK: Duration = Duration::from_millis(50);

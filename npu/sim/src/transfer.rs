@@ -1,7 +1,7 @@
 //! What a copy may do, what it costs, and the copying.
 //!
-//! Rules 4 and 5 of the device facts, 5.2, and section 1.4: which arguments are refused at the call,
-//! and what becomes of memory that is not page-locked.
+//! Rules 4 and 5 of the device facts, 5.2, and section 1.4: which arguments are refused at the
+//! call, and what becomes of memory that is not page-locked.
 
 use chariot_ascend_rt_sys::sys;
 
@@ -139,8 +139,9 @@ fn own(device: u32, import_of: Option<u32>) -> Result<u32, Code> {
     }
 }
 
-/// A direction that the addresses contradict. The runtime corrects it where it can; a program that needs
-/// this has a bug that other drivers do not forgive, so it is counted, and refused under `strict`.
+/// A direction that the addresses contradict. The runtime corrects it where it can; a program that
+/// needs this has a bug that other drivers do not forgive, so it is counted, and refused under
+/// `strict`.
 fn check_kind(kind: i32, route: Route) -> Result<(), Code> {
     let fits = match kind {
         sys::ACL_MEMCPY_HOST_TO_HOST => route == Route::Host,

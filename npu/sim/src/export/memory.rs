@@ -1,4 +1,4 @@
-//! Memory of the card and of the host, and copies.
+//! tidy: table of C symbols, wide by its signatures. Memory of the card and of the host, and copies.
 
 use std::alloc::Layout;
 use std::ffi::c_void;
@@ -64,8 +64,8 @@ fn register(state: &mut State, address: u64, len: u64, readonly: bool) -> Result
     Ok(())
 }
 
-/// Puts copies on a stream. Pageable memory makes a modern driver wait and copy at once, and an old one
-/// copy later without a look (device facts, 1.4).
+/// Puts copies on a stream. Pageable memory makes a modern driver wait and copy at once, and an old
+/// one copy later without a look (device facts, 1.4).
 fn submit(handle: *mut c_void, copies: Vec<Copy>, batch: bool) -> Result<(), Code> {
     clock::charge(config().preset.submit_ns);
     let mut state = state::lock();

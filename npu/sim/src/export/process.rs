@@ -1,4 +1,4 @@
-//! Process, device and context.
+//! tidy: table of C symbols, wide by its signatures. Process, device and context.
 
 use std::ffi::{c_char, c_void};
 use std::sync::Once;

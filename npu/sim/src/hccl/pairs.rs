@@ -1,9 +1,9 @@
 //! Sends and receives: who pairs with whom, who waits for whom, and the bytes.
 //!
-//! Rules 10 and 12 of the device facts, 5.2. The nth send from one rank to another pairs with the nth
-//! receive there. An operation is known to the board from its submission on, so that a stream whose
-//! head waits for something queued behind another head can be seen: a cycle of such waits is reported
-//! and its operations fail with 9, where the real library hangs.
+//! Rules 10 and 12 of the device facts, 5.2. The nth send from one rank to another pairs with the
+//! nth receive there. An operation is known to the board from its submission on, so that a stream
+//! whose head waits for something queued behind another head can be seen: a cycle of such waits is
+//! reported and its operations fail with 9, where the real library hangs.
 
 use std::fs::OpenOptions;
 use std::time::{Duration, Instant};
@@ -205,8 +205,8 @@ fn conclude(posted: &Posted, finish: u64, error: Code) -> (u64, Result<(), Code>
 /// Ends of a transfer that this stream moves now.
 type Move = (Operation, Operation);
 
-/// Looks at the own operations once: pairs those whose partner is there, ends those whose partner never
-/// comes. When all are over, says when, and with which code.
+/// Looks at the own operations once: pairs those whose partner is there, ends those whose partner
+/// never comes. When all are over, says when, and with which code.
 fn step(board: &Board, posted: &Posted) -> (Vec<Move>, Option<(u64, Code)>) {
     let mut tables = board.lock();
     let own = |slot: &Operation| slot.id != 0 && posted.ids.contains(&slot.id);
@@ -312,7 +312,8 @@ fn peer_lives(tables: &Tables, operation: &Operation) -> bool {
     comm.is_some_and(|comm| tables.lives(comm.members[peer as usize].process))
 }
 
-/// Where an operation's bytes are in this process: its own memory, or a passing look at the other's.
+/// Where an operation's bytes are in this process: its own memory, or a passing look at the
+/// other's.
 fn view(board: &Board, operation: &Operation) -> Result<(usize, usize), Code> {
     let len = operation.bytes as usize;
     if operation.process == board.process {

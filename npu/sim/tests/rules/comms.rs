@@ -32,7 +32,8 @@ fn join(sim: &Sim, root: &sys::HcclRootInfo, ranks: u32, rank: u32) -> (i32, Add
     )
 }
 
-/// Both ends of a communicator of two: this process is rank 0 on card 0, a second one rank 1 on card 1.
+/// Both ends of a communicator of two: this process is rank 0 on card 0, a second one rank 1 on
+/// card 1.
 fn two(sim: &Sim, body: impl FnOnce(u32, Address, *mut c_void)) {
     let path = sim.dir.join("root");
     if Sim::role() == "other" {

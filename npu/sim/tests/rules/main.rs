@@ -1,7 +1,8 @@
 //! The rules of the simulator, each by a planted bug that it has to find.
 //!
-//! A rule runs in a process of its own (the test runs itself again), with a directory of its own, since
-//! a runtime is initialised once a process. Rules that need several processes start more of them.
+//! A rule runs in a process of its own (the test runs itself again), with a directory of its own,
+//! since a runtime is initialised once a process. Rules that need several processes start more of
+//! them.
 #![expect(
     clippy::tests_outside_test_module,
     clippy::unwrap_used,

@@ -12,8 +12,8 @@ use chariot_npu_sim::{Profile, install};
 macro_rules! code {
     ($function:expr $(, $argument:expr)* $(,)?) => {{
         let function = $function;
-        // SAFETY: the simulator checks what it is given; pointers here are to locals that outlive the
-        // call, or wrong on purpose in ways that the rule under test has to notice.
+        // SAFETY: the simulator checks what it is given; pointers here are to locals that outlive
+        // the call, or wrong on purpose in ways that the rule under test has to notice.
         unsafe { function($($argument),*) }
     }};
 }
