@@ -15,5 +15,6 @@
 pub mod daemon;
 pub mod metrics;
 pub mod pattern;
+pub mod probe;
 pub mod signals;
 pub mod wait;

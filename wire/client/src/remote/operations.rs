@@ -83,7 +83,8 @@ impl RemoteSession {
             }
         }
         for (later, first) in duplicates {
-            out[later] = out[first].clone();
+            let result = out[first].clone();
+            out[later] = result;
         }
     }
 
