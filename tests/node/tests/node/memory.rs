@@ -83,28 +83,26 @@ fn kept_values_are_never_evicted_and_a_full_arena_says_so_at_the_deadline() {
         assert!(is_refused(status_of(over)), "{name}");
         let read = client.get(kept[0].as_bytes(), &chariot_client::GetOptions::default());
         assert!(read.unwrap().unwrap() == value, "{name}");
-        // One that waits is served as soon as there is room.
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| {
-                set_as(
-                    &client,
-                    &kept[0],
-                    &pattern::value(MIB, 3),
-                    WriteMode::None,
-                    wait::PATIENCE,
-                )
-            });
-            wait::until("it waits for memory", || {
-                daemon.metrics().total("chariot_out_of_memory_waiting") > 0.0
-                    || waiting.is_finished()
-            });
-            for key in &kept[1..] {
-                client.delete(key.as_bytes()).unwrap();
-            }
-            waiting.join().unwrap().unwrap();
-        });
+        a_waiting_write_is_served(&daemon, &client, &kept);
         client.delete(kept[0].as_bytes()).unwrap();
     }
+}
+
+/// One that waits is served as soon as there is room; deletes all but the first of `kept`.
+fn a_waiting_write_is_served(daemon: &Daemon, client: &Client, kept: &[String]) {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let value = pattern::value(MIB, 3);
+            set_as(client, &kept[0], &value, WriteMode::None, wait::PATIENCE)
+        });
+        wait::until("it waits for memory", || {
+            daemon.metrics().total("chariot_out_of_memory_waiting") > 0.0 || waiting.is_finished()
+        });
+        for key in &kept[1..] {
+            client.delete(key.as_bytes()).unwrap();
+        }
+        waiting.join().unwrap().unwrap();
+    });
 }
 
 #[test]
@@ -156,9 +154,10 @@ fn an_arena_full_of_pinned_values_refuses_and_recovers() {
             Duration::from_millis(300),
         ) {
             // With everything else pinned, memory lent ahead can come from this very value.
-            Ok(_) => match holder.view(key.as_bytes()).unwrap() {
-                Some(view) => views.push((view, index)),
-                None => {},
+            Ok(_) => {
+                if let Some(view) = holder.view(key.as_bytes()).unwrap() {
+                    views.push((view, index));
+                }
             },
             Err(error) => {
                 assert!(is_refused(error.status()), "{error}");
@@ -279,7 +278,7 @@ fn an_object_of_two_gigabytes_on_two_shards() {
     });
     let client = daemon.local();
     let options = SetOptions {
-        deadline: Some(Duration::from_secs(120)),
+        deadline: Some(Duration::from_mins(2)),
         ..SetOptions::default()
     };
     let mut buffer = client.create(b"two-gigabytes", 2 << 30, &options).unwrap();
@@ -289,7 +288,7 @@ fn an_object_of_two_gigabytes_on_two_shards() {
     assert_eq!(view.len(), 2 << 30);
     assert!(pattern::matches(&view, 1));
     let mut remote = daemon.remote_options();
-    remote.request_timeout = Duration::from_secs(120);
+    remote.request_timeout = Duration::from_mins(2);
     let read = Client::connect(remote).unwrap();
     let read = read
         .get(b"two-gigabytes", &chariot_client::GetOptions::default())

@@ -212,7 +212,7 @@ fn batches_answer_per_key_and_in_order() {
         assert_eq!(client.prefix(&keys[2..]).unwrap(), 0);
         assert_eq!(client.prefix(&[]).unwrap(), 0);
         for (index, found) in client
-            .mexpire(&keys, Duration::from_secs(600))
+            .mexpire(&keys, Duration::from_mins(10))
             .into_iter()
             .enumerate()
         {
@@ -436,7 +436,7 @@ fn a_life_ends_and_an_overwrite_or_expire_replaces_it() {
             set(&client, &replaced, &value);
             assert!(
                 client
-                    .expire(long.as_bytes(), Duration::from_secs(600))
+                    .expire(long.as_bytes(), Duration::from_mins(10))
                     .unwrap()
             );
             if start.elapsed() < Duration::from_millis(100) {

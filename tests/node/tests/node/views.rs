@@ -16,7 +16,7 @@ fn views_keep_their_bytes_while_their_keys_are_overwritten_deleted_expired_and_e
     let other = daemon.remote();
     let mut views: Vec<(View, u64)> = Vec::new();
     let short = SetOptions {
-        ttl: Some(Duration::from_secs(600)),
+        ttl: Some(Duration::from_mins(10)),
         ..SetOptions::default()
     };
     for (index, len) in LENGTHS.into_iter().cycle().take(16).enumerate() {
