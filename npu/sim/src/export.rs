@@ -44,7 +44,9 @@ pub(crate) fn call(symbol: &str, when: When, body: impl FnOnce() -> Result<(), C
 
 /// Declares functions that answer a code.
 macro_rules! export {
-    ($($when:ident $name:ident as $kind:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+    ($(
+        $when:ident $name:ident as $kind:ident($($argument:ident: $type:ty),* $(,)?) $body:block
+    )*) => {$(
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name($($argument: $type),*) -> i32 {
             let body = || -> Result<(), $crate::Code> { $body };

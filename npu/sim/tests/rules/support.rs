@@ -28,12 +28,15 @@ macro_rules! ok {
 
 /// A test whose body runs alone in a process with these settings.
 macro_rules! rule {
-    ($(#[$meta:meta])* $name:ident, [$($variable:ident = $value:expr),*], |$sim:ident| $body:block) => {
+    (
+        $(#[$meta:meta])* $name:ident, [$($variable:ident = $value:expr),*], |$sim:ident| $body:block
+    ) => {
         $(#[$meta])*
         #[test]
         fn $name() {
             let test = concat!(module_path!(), "::", stringify!($name));
-            let settings: &[(&str, &str)] = &[$((concat!("ASCEND_SIM_", stringify!($variable)), $value)),*];
+            let settings: &[(&str, &str)] =
+                &[$((concat!("ASCEND_SIM_", stringify!($variable)), $value)),*];
             $crate::support::alone(test, settings, |$sim: &$crate::support::Sim| $body);
         }
     };
