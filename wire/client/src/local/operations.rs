@@ -10,7 +10,9 @@ use std::time::Duration;
 use chariot_proto::{KeyHash, Status, check_key};
 
 use super::engine::{Deadline, Engine, Job, Lane, Op};
-use super::jobs::{AskJob, ReadJob, ReadPlan, ViewJob, read_deadline};
+use super::jobs::{AskJob, ReadJob, ReadPlan, ViewJob, copy_out, make_view, read_deadline};
+use super::lookup::Found;
+use super::port::PinKind;
 use super::write_job::{LeaseJob, Stage, WriteJob, WritePlan};
 use super::{LeasedBytes, LocalSession, Place};
 use crate::core::Question;
@@ -144,8 +146,26 @@ impl LocalSession {
         sink: &mut dyn Sink,
         out: &mut [Result<Option<usize>, Error>],
     ) {
-        let plan = self.read_plan(options);
+        let range = Range::of(options);
+        let waits = options.wait.is_some();
         let mut ops = self.ops(keys, out);
+        self.look_up(ops.as_mut(), PinKind::Transient, |index, port, found| match found {
+            Found::Pinned(pin, candidate) => {
+                let value = (candidate.extent, candidate.len);
+                out[index] = copy_out(self, sink, index, range, value).map(Some);
+                port.pins().release(pin);
+                true
+            },
+            Found::Absent => {
+                out[index] = Ok(None);
+                !waits
+            },
+            Found::AskShard => false,
+        });
+        if ops.are_finished() {
+            return;
+        }
+        let plan = self.read_plan(options);
         let job = ReadJob {
             session: self,
             keys,
@@ -164,8 +184,25 @@ impl LocalSession {
         options: &GetOptions,
         out: &mut [Result<Option<View>, Error>],
     ) {
-        let plan = self.read_plan(options);
+        let range = Range::of(options);
+        let waits = options.wait.is_some();
         let mut ops = self.ops(keys, out);
+        self.look_up(ops.as_mut(), PinKind::View, |index, port, found| match found {
+            Found::Pinned(pin, candidate) => {
+                let value = (candidate.extent, candidate.len, candidate.version);
+                out[index] = make_view(self, port, range, (pin, PinKind::View), value).map(Some);
+                true
+            },
+            Found::Absent => {
+                out[index] = Ok(None);
+                !waits
+            },
+            Found::AskShard => false,
+        });
+        if ops.are_finished() {
+            return;
+        }
+        let plan = self.read_plan(options);
         let job = ViewJob {
             session: self,
             keys,
@@ -183,8 +220,21 @@ impl LocalSession {
         keys: &[&[u8]],
         out: &mut [Result<Option<u64>, Error>],
     ) {
-        let deadline = Deadline::after(self.terms.request_timeout);
         let mut ops = self.ops(keys, out);
+        if matches!(question, Question::Exist | Question::Size) {
+            for (op, out) in ops.as_mut().iter_mut().zip(out.iter_mut()) {
+                if !op.is_finished()
+                    && let Some(known) = self.peek(op.hash)
+                {
+                    *out = Ok(known);
+                    op.finish();
+                }
+            }
+            if ops.are_finished() {
+                return;
+            }
+        }
+        let deadline = Deadline::after(self.terms.request_timeout);
         let job = AskJob {
             question,
             keys,
@@ -307,6 +357,13 @@ enum Ops {
 }
 
 impl Ops {
+    fn are_finished(&self) -> bool {
+        match self {
+            Self::One([op]) => op.is_finished(),
+            Self::Many(ops) => ops.iter().all(Op::is_finished),
+        }
+    }
+
     fn as_mut(&mut self) -> &mut [Op] {
         match self {
             Self::One(ops) => ops,
