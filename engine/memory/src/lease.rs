@@ -45,8 +45,8 @@ pub enum LeaseError {
     TooManySlots,
 }
 
-/// Each slot by itself, not its run: slots of a run that were published and freed may be lent again,
-/// in another run, while their old neighbours are still idle.
+/// Each slot by itself, not its run: slots of a run that were published and freed may be lent
+/// again, in another run, while their old neighbours are still idle.
 #[derive(Debug, Default)]
 struct SessionLeases {
     /// Length of each idle slot by its offset.

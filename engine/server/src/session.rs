@@ -1,11 +1,13 @@
 //! The local sessions that one shard knows: their rings, what they lease, whether they are polled.
 //!
-//! Lives on: owner shard. A session is known from its birth on (so that the control thread may welcome it), but its
-//! ring is polled only once it was opened, and only within a millisecond of its last submission: after that its
-//! `sleeping` word is set and its bell (an eventfd that this shard polls and never reads) wakes it. A session whose
-//! words are nonsense is expelled: its requests are refused, what it pins and leases stays until it ends.
+//! Lives on: owner shard. A session is known from its birth on (so that the control thread may
+//! welcome it), but its ring is polled only once it was opened, and only within a millisecond of
+//! its last submission: after that its `sleeping` word is set and its bell (an eventfd that this
+//! shard polls and never reads) wakes it. A session whose words are nonsense is expelled: its
+//! requests are refused, what it pins and leases stays until it ends.
 //!
-//! Neighbours: `control/unix.rs` orders sessions in and out, `pass.rs` polls the rings, `handlers/` answer.
+//! Neighbours: `control/unix.rs` orders sessions in and out, `pass.rs` polls the rings, `handlers/`
+//! answer.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,7 +15,8 @@ use std::sync::Arc;
 use chariot_base::{SessionId, TenantId};
 use chariot_shard::{IoFd, PollHandle};
 use chariot_shm::{
-    CompletionWords, Mapping, Note, PinScan, PinSet, RingError, ServerRing, ServerSession, Submission,
+    CompletionWords, Mapping, Note, PinScan, PinSet, RingError, ServerRing, ServerSession,
+    Submission,
 };
 use hashbrown::HashMap;
 
@@ -21,6 +24,10 @@ use crate::message::SessionParts;
 
 /// One session on this shard.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts: what it may do, on which lists it stands, and that it was refused"
+)]
 pub(crate) struct LocalSession {
     /// Its number.
     pub(crate) id: SessionId,
@@ -185,7 +192,8 @@ impl Sessions {
         Place(self.active[index])
     }
 
-    /// Takes the next submission of a ring with its payload copied out; an impossible word expels the session.
+    /// Takes the next submission of a ring with its payload copied out; an impossible word expels
+    /// the session.
     pub(crate) fn take(&mut self, place: Place, payload: &mut Vec<u8>) -> Option<Submission> {
         let session = self.places[place.0 as usize].as_mut()?;
         if session.expelled {
@@ -214,7 +222,7 @@ impl Sessions {
         if session.expelled {
             return;
         }
-        tracing::warn!(session = session.id.0, %error, "session expelled: its ring words are nonsense");
+        tracing::warn!(session = session.id.0, %error, "session expelled: nonsense in its ring");
         session.expelled = true;
         session.active = false;
         session.memory.expel();
@@ -266,7 +274,8 @@ impl Sessions {
         }
     }
 
-    /// Whether completions wait to be made visible: a connection's task may have posted some after the last round.
+    /// Whether completions wait to be made visible: a connection's task may have posted some after
+    /// the last round.
     pub(crate) fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
@@ -296,7 +305,8 @@ impl Sessions {
         }
     }
 
-    /// Tells all polled sessions that the shard is about to sleep; the caller fences before [`Self::any_pending`].
+    /// Tells all polled sessions that the shard is about to sleep; the caller fences before
+    /// [`Self::any_pending`].
     pub(crate) fn set_sleeping(&self, sleeping: bool) {
         for &place in &self.active {
             let session = self.places[place as usize]
@@ -333,8 +343,9 @@ impl Sessions {
             .map_or(0, |ring| u64::from(ring.unanswered()))
     }
 
-    /// Collects what a tenant's sessions pin now. Everything unlinked before this call and not in the set may be
-    /// reused (no I/O asked). A session with impossible words is expelled and what it pins counts.
+    /// Collects what a tenant's sessions pin now. Everything unlinked before this call and not in
+    /// the set may be reused (no I/O asked). A session with impossible words is expelled and what
+    /// it pins counts.
     pub(crate) fn scan_pins(&mut self, tenant: TenantId) -> &PinSet {
         let mut wrong = Vec::new();
         let mut rings = self
@@ -368,8 +379,8 @@ impl Sessions {
         &self.pins
     }
 
-    /// Hands over what a tenant's sessions noted about their reads through the index, at most a ring
-    /// of notes from each; any client may forge them. Returns how many were lost.
+    /// Hands over what a tenant's sessions noted about their reads through the index, at most a
+    /// ring of notes from each; any client may forge them. Returns how many were lost.
     pub(crate) fn drain_notes(
         &mut self,
         tenant: TenantId,

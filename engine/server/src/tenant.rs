@@ -1,14 +1,15 @@
 //! One tenant on one shard: entries, extents, leases, quarantine, and who waits for memory.
 //!
-//! Lives on: owner shard. This is where memory and store meet: a value gets room here ([`TenantShard::reserve`]),
-//! becomes visible ([`TenantShard::publish`]), and gives its room back after every pin is gone
-//! ([`TenantShard::sweep`]). The order of §6 of ARCHITECTURE.md is kept in this file alone: unlink, fence, scan, reuse.
+//! Lives on: owner shard. This is where memory and store meet: a value gets room here
+//! ([`TenantShard::reserve`]), becomes visible ([`TenantShard::publish`]), and gives its room back
+//! after every pin is gone ([`TenantShard::sweep`]). The order of §6 of ARCHITECTURE.md is kept in
+//! this file alone: unlink, fence, scan, reuse.
 //!
 //! Neighbours: `handlers/` call it, `granules.rs` feeds it granules.
 
 use std::sync::Arc;
 
-use chariot_base::limits::SLAB_LEN_MAX;
+use chariot_base::limits::{GRANULE_BYTES, SLAB_LEN_MAX};
 use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
 use chariot_memory::{
     ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine,
@@ -17,7 +18,7 @@ use chariot_memory::{
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
 
-use crate::granules::GranuleState;
+use crate::granules::{GranuleState, Vacating};
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
@@ -26,8 +27,8 @@ use crate::waiting::Waiter;
 
 /// Extents judged in one sweep.
 const SWEEP_BUDGET: usize = 4096;
-/// How long a few retired extents wait for the next sweep, in nanoseconds: a scan reads up to 16,640 pins of each
-/// session, so that one for every overwrite would be most of a shard's work.
+/// How long a few retired extents wait for the next sweep, in nanoseconds: a scan reads up to
+/// 16,640 pins of each session, so that one for every overwrite would be most of a shard's work.
 const SWEEP_INTERVAL_NS: u64 = 1_000_000;
 /// How often leases of dead sessions are judged again after their grace, in nanoseconds.
 const DEAD_RETRY_NS: u64 = 100_000_000;
@@ -39,8 +40,9 @@ const EVICT_BATCH_BYTES: u64 = 256 << 10;
 pub(crate) enum NotLent {
     /// No memory now: queue for it.
     NoMemory,
-    /// The session holds as many runs as it may: memory would not help, so waiting for it must not begin.
-    TooManyRuns,
+    /// The session holds as many idle slots as it may: memory would not help, so waiting for it
+    /// must not begin.
+    TooManySlots,
 }
 
 /// One tenant's share of a shard.
@@ -118,8 +120,9 @@ impl TenantShard {
         }
     }
 
-    /// Finds room for `len` bytes: free memory first, then what waits for a scan only, then, once the home says that
-    /// no granule is free, by eviction. `None`: nothing now; the caller queues, and `granules` knows what to ask for.
+    /// Finds room for `len` bytes: free memory first, then what waits for a scan only, then, once
+    /// the home says that no granule is free, by eviction. `None`: nothing now; the caller queues,
+    /// and `granules` knows what to ask for.
     pub(crate) fn reserve(
         &mut self,
         len: u64,
@@ -130,10 +133,11 @@ impl TenantShard {
         if let Some(extent) = self.extents.allocate(len) {
             return Some(extent);
         }
-        if self.unswept > 0 && self.sweep(sessions, now_ns) > 0 {
-            if let Some(extent) = self.extents.allocate(len) {
-                return Some(extent);
-            }
+        if self.unswept > 0
+            && self.sweep(sessions, now_ns) > 0
+            && let Some(extent) = self.extents.allocate(len)
+        {
+            return Some(extent);
         }
         self.granules.want(len);
         if !self.granules.is_exhausted() {
@@ -150,8 +154,8 @@ impl TenantShard {
             }
         }
         if self.quarantine.is_empty() && !sessions.last_pins().is_empty() {
-            // Nothing was swept, so nothing was scanned: without this look a pin that has fallen would protect its
-            // entry from eviction for ever.
+            // Nothing was swept, so nothing was scanned: without this look a pin that has fallen
+            // would protect its entry from eviction for ever.
             sessions.scan_pins(self.id);
         }
         None
@@ -159,14 +163,16 @@ impl TenantShard {
 
     /// Evicts once and sweeps; `false` when nothing more can be gained.
     ///
-    /// The first rounds follow the policy. Where that frees scattered pieces only, the allocator names the cheapest
-    /// neighbours, so that a large value gets a contiguous place without emptying the cache.
+    /// The first rounds follow the policy. Where that frees scattered pieces only, the allocator
+    /// names the cheapest neighbours, so that a large value gets a contiguous place without
+    /// emptying the cache.
     fn evict_for(&mut self, len: u64, round: u32, sessions: &mut Sessions, now_ns: u64) -> bool {
         let pins = sessions.last_pins();
         let io_pins = &self.io_pins;
         let skip = |extent: Extent| pins.contains(extent.offset) || io_pins.contains(extent);
         let mut gained = 0;
-        // Values above the slabs need neighbours: the policy's order would empty a fifth of the cache for one.
+        // Values above the slabs need neighbours: the policy's order would empty a fifth of the
+        // cache for one.
         if round < 2 && len < SLAB_LEN_MAX {
             let want = len.max(EVICT_BATCH_BYTES.min(self.store.evictable_bytes() / 16));
             let evicted = self.store.evict(want, &skip, &mut self.effects);
@@ -206,7 +212,8 @@ impl TenantShard {
         noted.1 += lost;
     }
 
-    /// Makes a value visible. On success the store owns the extent; on failure it is free again, exactly once.
+    /// Makes a value visible. On success the store owns the extent; on failure it is free again,
+    /// exactly once.
     pub(crate) fn publish(
         &mut self,
         hash: KeyHash,
@@ -262,8 +269,8 @@ impl TenantShard {
         count
     }
 
-    /// Whether a pin scan pays: enough was retired, or what was retired has waited for a while, or the grace of a
-    /// dead session's leases has ended. Whoever needs memory sweeps without asking.
+    /// Whether a pin scan pays: enough was retired, or what was retired has waited for a while, or
+    /// the grace of a dead session's leases has ended. Whoever needs memory sweeps without asking.
     pub(crate) fn wants_sweep(&self, now_ns: u64) -> bool {
         self.unswept >= SWEEP_BATCH || self.next_sweep_ns().is_some_and(|due_ns| due_ns <= now_ns)
     }
@@ -301,14 +308,15 @@ impl TenantShard {
         }
         self.freed_events += self.freed.len() as u64;
         if self.dead_due_ns <= now_ns {
-            // What is left of dead sessions is pinned or beyond this sweep's budget: look again later.
+            // What is left of dead sessions is pinned or beyond this sweep's budget: look again
+            // later.
             self.dead_due_ns = now_ns + DEAD_RETRY_NS;
         }
         self.freed.len()
     }
 
-    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle budget allows, at
-    /// least one.
+    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle
+    /// budget allows, at least one.
     pub(crate) fn lend(
         &mut self,
         session: SessionId,
@@ -324,28 +332,27 @@ impl TenantShard {
         let slots = u32::try_from(budget / len)
             .unwrap_or(u32::MAX)
             .clamp(1, count.max(1));
-        let run = match self.extents.allocate_run(len, slots) {
-            Some(run) => run,
-            None => {
-                let extent = self
-                    .reserve(len, sessions, now_ns)
-                    .ok_or(NotLent::NoMemory)?;
-                let slot_len = self
-                    .extents
-                    .block_len(extent.offset)
-                    .expect("just reserved");
-                SlotRun {
-                    offset: extent.offset,
-                    slot_len,
-                    count: 1,
-                }
-            },
+        let run = if let Some(run) = self.extents.allocate_run(len, slots) {
+            run
+        } else {
+            let extent = self
+                .reserve(len, sessions, now_ns)
+                .ok_or(NotLent::NoMemory)?;
+            let slot_len = self
+                .extents
+                .block_len(extent.offset)
+                .expect("just reserved");
+            SlotRun {
+                offset: extent.offset,
+                slot_len,
+                count: 1,
+            }
         };
         if self.leases.grant(session, run).is_err() {
             for slot in 0..u64::from(run.count) {
                 self.free(run.offset + slot * run.slot_len);
             }
-            return Err(NotLent::TooManyRuns);
+            return Err(NotLent::TooManySlots);
         }
         Ok(run)
     }
@@ -389,7 +396,8 @@ impl TenantShard {
         }
     }
 
-    /// Takes out a waiter whose need fits now. What was found for it is free again, and nobody comes in between.
+    /// Takes out a waiter whose need fits now. What was found for it is free again, and nobody
+    /// comes in between.
     pub(crate) fn pop_served(&mut self, sessions: &mut Sessions, now_ns: u64) -> Option<Waiter> {
         let mut waiters = std::mem::replace(&mut self.waiters, OutOfMemoryQueue::new(1));
         let served = waiters.pop_ready(|need| match self.reserve(need, sessions, now_ns) {
@@ -420,18 +428,29 @@ impl TenantShard {
     /// Evicts up to `budget` entries of a granule that is being emptied; `true` when it is empty.
     pub(crate) fn vacate_step(
         &mut self,
-        granule: GranuleIndex,
+        vacating: &mut Vacating,
         budget: usize,
         sessions: &mut Sessions,
         now_ns: u64,
     ) -> bool {
-        let mut tags = Vec::new();
-        self.extents.tags_in(granule, &mut tags);
-        tags.truncate(budget);
-        let skip = |_: Extent| false;
-        for tag in tags {
-            // One by one: a kept one in between must not save the others.
-            self.store.evict_records(&[tag], &skip, &mut self.effects);
+        let granule = vacating.granule;
+        if vacating.tags.is_empty() {
+            // Once for many steps: a granule of small values holds a million.
+            self.extents.tags_in(granule, &mut vacating.tags);
+        }
+        let (start, end) = (granule.offset(), granule.offset() + GRANULE_BYTES);
+        let from = vacating.tags.len().saturating_sub(budget);
+        for tag in vacating.tags.drain(from..) {
+            // A record may have changed hands since it was listed: only who lives here has to go.
+            let lives_here = self
+                .store
+                .eviction_candidate(tag)
+                .is_some_and(|(extent, _)| extent.offset < end && extent.end() > start);
+            if lives_here {
+                // One by one: a kept one in between must not save the others.
+                self.store
+                    .evict_records(&[tag], &|_| false, &mut self.effects);
+            }
         }
         self.drain_effects();
         self.sweep(sessions, now_ns);
@@ -446,7 +465,6 @@ impl TenantShard {
 
 #[cfg(test)]
 mod tests {
-    use chariot_base::limits::GRANULE_BYTES;
     use chariot_memory::ArenaOptions;
     use chariot_proto::WriteMode;
     use chariot_shm::index::{IndexMemory, IndexOptions, IndexWriter};
@@ -479,6 +497,10 @@ mod tests {
     }
 
     fn publish(share: &mut TenantShard, len: u64) -> Extent {
+        publish_as(share, KEY, len)
+    }
+
+    fn publish_as(share: &mut TenantShard, key: KeyHash, len: u64) -> Extent {
         let extent = share.reserve(len, &mut Sessions::default(), 0).unwrap();
         let entry = NewEntry {
             extent,
@@ -487,7 +509,7 @@ mod tests {
             write_mode: WriteMode::NoneEvict,
             set_if_absent: false,
         };
-        share.publish(KEY, &entry, 0).unwrap();
+        share.publish(key, &entry, 0).unwrap();
         extent
     }
 
@@ -517,17 +539,16 @@ mod tests {
     }
 
     #[test]
-    fn too_many_runs_are_refused_and_not_queued_for() {
+    fn too_many_slots_are_refused_and_not_queued_for() {
         let (mut share, mut sessions) = (share(), Sessions::default());
         let refused = loop {
-            // A slot as large as a page of its own keeps every run at one slot.
-            if let Err(refused) = share.lend(SESSION, 4096, 1, &mut sessions, 0) {
+            if let Err(refused) = share.lend(SESSION, 64, 64, &mut sessions, 0) {
                 break refused;
             }
         };
-        assert_eq!(refused, NotLent::TooManyRuns);
+        assert_eq!(refused, NotLent::TooManySlots);
         let free = share.extents.stats().free;
-        assert!(share.lend(SESSION, 4096, 1, &mut sessions, 0).is_err());
+        share.lend(SESSION, 64, 64, &mut sessions, 0).unwrap_err();
         assert_eq!(
             share.extents.stats().free,
             free,
@@ -543,5 +564,18 @@ mod tests {
         assert_eq!(share.begin_vacate(Some(granule)), None);
         assert_eq!(share.begin_vacate(None), None);
         assert_eq!(share.begin_vacate(Some(GranuleIndex(1))), None, "not held");
+    }
+
+    #[test]
+    fn a_granule_is_emptied_in_bounded_steps() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        for hi in 0..3 {
+            publish_as(&mut share, KeyHash { hi, lo: 9 }, 4096);
+        }
+        let granule = share.begin_vacate(None).unwrap();
+        let mut vacating = Vacating::new(granule, 0);
+        assert!(!share.vacate_step(&mut vacating, 2, &mut sessions, 1));
+        assert_eq!(share.store.len(), 1, "no more than the budget");
+        assert!(share.vacate_step(&mut vacating, 2, &mut sessions, 2));
     }
 }

@@ -1,5 +1,5 @@
-//! The functions, as tables. Which are required is the base of CANN 7.0; the rest came later, and each
-//! user of an option has a fallback.
+//! The functions, as tables. Which are required is the base of CANN 7.0; the rest came later, and
+//! each user of an option has a fallback.
 
 use std::ffi::c_void;
 use std::mem;
@@ -11,8 +11,8 @@ use crate::sys;
 /// A nullable pointer to a function of the C interface, as generated, and its plain form.
 ///
 /// # Safety
-/// Implemented for options of `extern "C"` function pointers alone: they have the size of an address,
-/// and none is null.
+/// Implemented for options of `extern "C"` function pointers alone: they have the size of an
+/// address, and none is null.
 pub unsafe trait Resolve: Sized {
     /// The pointer without the option.
     type Bare: Copy;
@@ -34,8 +34,8 @@ unsafe impl<F: Copy> Resolve for Option<F> {
 /// `address` is that of a function with the binary interface of `F`.
 unsafe fn function<F: Resolve + Copy>(address: NonNull<c_void>) -> F {
     const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
-    // SAFETY: the caller promises the type; sizes are equal, and an option of a function pointer has
-    // the representation of the address.
+    // SAFETY: the caller promises the type; sizes are equal, and an option of a function pointer
+    // has the representation of the address.
     unsafe { mem::transmute_copy(&address) }
 }
 
@@ -65,8 +65,8 @@ macro_rules! table {
             /// Opens the libraries and finds the functions.
             ///
             /// # Errors
-            /// [`LoadError`]: the interface is not to be had on this machine, and the text says what to
-            /// do about it.
+            /// [`LoadError`]: the interface is not to be had on this machine, and the text says
+            /// what to do about it.
             pub fn load(search: &Search) -> Result<Self, LoadError> {
                 let libraries = Libraries::open(search, Self::CANDIDATES)?;
                 let api = Self {
@@ -106,8 +106,8 @@ macro_rules! table {
 }
 
 table! {
-    /// The runtime, `AscendCL`. Every function is unsafe to call, under the conditions that CANN documents;
-    /// `npu/device` keeps them.
+    /// The runtime, `AscendCL`. Every function is unsafe to call, under the conditions that CANN
+    /// documents; `npu/device` keeps them.
     AclApi from ["libascendcl.so", "libacl_rt.so"];
     required {
         aclInit: aclInit_fn,
@@ -186,7 +186,8 @@ table! {
 }
 
 table! {
-    /// HCCL's communicators between two sides. From 9.0 on, some functions are in a library of their own.
+    /// HCCL's communicators between two sides. From 9.0 on, some functions are in a library of
+    /// their own.
     HcclApi from ["libhccl.so", "libhcomm.so"];
     required {
         HcclGetRootInfo: HcclGetRootInfo_fn,
@@ -211,7 +212,8 @@ impl AclApi {
     /// The link stubs of the toolkit have every symbol, and answer 100039 to every call.
     fn refuse_stub(&self) -> Result<(), LoadError> {
         let mut count = 0;
-        // SAFETY: the count is written to a local; asking before initialisation is answered or refused.
+        // SAFETY: the count is written to a local; asking before initialisation is answered or
+        // refused.
         let code = unsafe { (self.aclrtGetDeviceCount)(&raw mut count) };
         if code == sys::ACL_ERROR_COMPILING_STUB_MODE {
             let library = self.libraries.names().join(", ");

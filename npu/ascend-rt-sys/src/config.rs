@@ -2,16 +2,16 @@
 
 use crate::sys::{HCCL_COMM_CONFIG_MAGIC, HCCL_COMM_CONFIG_NOT_SET, HcclCommConfig};
 
-/// The version that has the buffer size and the expansion mode. CANN 8.1 knows 5, 8.0 only 2; a newer
-/// library takes an older version with its size, never the other way round.
+/// The version that has the buffer size and the expansion mode. CANN 8.1 knows 5, 8.0 only 2; a
+/// newer library takes an older version with its size, never the other way round.
 pub(crate) const VERSION: u32 = 4;
 
 /// Bytes that a version-4 configuration has: up to and with the expansion mode.
 pub(crate) const VERSION_SIZE: usize =
     std::mem::offset_of!(HcclCommConfig, hcclOpExpansionMode) + 4;
 
-/// Returns a filled configuration of one communicator: `buffer_mib` MiB for each of its two buffers in
-/// device memory, and `expansion_mode` (0 default, 1 host, 2 AICPU, 3 AIV).
+/// Returns a filled configuration of one communicator: `buffer_mib` MiB for each of its two buffers
+/// in device memory, and `expansion_mode` (0 default, 1 host, 2 AICPU, 3 AIV).
 ///
 /// # Panics
 /// When `buffer_mib` is 0.

@@ -13,7 +13,8 @@ use std::ptr::NonNull;
 pub enum LoadError {
     /// No candidate opened: the administrator installs CANN or names its place.
     #[error(
-        "{library} cannot be opened ({reason}); install CANN and source its set_env.sh, or name the \
+        "{library} cannot be opened ({reason}); install CANN and source its set_env.sh, or name \
+         the \
          directory that holds {library} in ASCEND_RT_LIB_DIR"
     )]
     Library {
@@ -22,7 +23,8 @@ pub enum LoadError {
         /// What each attempt answered.
         reason: String,
     },
-    /// A function that every supported version has is missing: the installation is too old or broken.
+    /// A function that every supported version has is missing: the installation is too old or
+    /// broken.
     #[error(
         "{library} has no symbol {symbol}; Chariot needs CANN 7.0 or newer: update it, or let \
          ASCEND_RT_LIB_DIR name the newer installation"
@@ -64,9 +66,9 @@ impl Search {
         }
     }
 
-    /// The standard places, as the variables that `variable` reads say: `ASCEND_RT_LIB_DIR` alone when it
-    /// is set, else `ASCEND_HOME_PATH` and `ASCEND_TOOLKIT_HOME` (their `lib64`), the default
-    /// installation, then the linker's search.
+    /// The standard places, as the variables that `variable` reads say: `ASCEND_RT_LIB_DIR` alone
+    /// when it is set, else `ASCEND_HOME_PATH` and `ASCEND_TOOLKIT_HOME` (their `lib64`), the
+    /// default installation, then the linker's search.
     #[must_use]
     pub fn standard(variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
         if let Some(dir) = variable("ASCEND_RT_LIB_DIR").filter(|dir| !dir.as_os_str().is_empty()) {
@@ -181,8 +183,8 @@ impl Libraries {
 /// Opens one library, or says why not in the linker's words.
 fn open_library(path: &Path) -> Result<NonNull<c_void>, String> {
     let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-    // SAFETY: the name ends with a zero; the library's initialisers are those of an installation that
-    // the administrator chose, as with any shared library.
+    // SAFETY: the name ends with a zero; the library's initialisers are those of an installation
+    // that the administrator chose, as with any shared library.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     NonNull::new(handle).ok_or_else(|| {
         // SAFETY: dlerror has no conditions; the failed call on this thread set its text.

@@ -21,8 +21,8 @@ pub enum StatusClass {
     Failed,
 }
 
-/// Returns what `code` asks of the caller. Codes that nobody named are [`StatusClass::Failed`], those of
-/// the parameter group are [`StatusClass::Misuse`].
+/// Returns what `code` asks of the caller. Codes that nobody named are [`StatusClass::Failed`],
+/// those of the parameter group are [`StatusClass::Misuse`].
 #[must_use]
 pub fn classify(code: sys::aclError) -> StatusClass {
     match code {

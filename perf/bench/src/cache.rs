@@ -1,7 +1,7 @@
 //! The port through which load goes: what the commands need of a cache, and nothing else.
 //!
-//! In life it is the Rust SDK, one client (a session of its own) per client thread. In tests it is a
-//! map in this process that can lose, evict and damage values.
+//! In life it is the Rust SDK, one client (a session of its own) per client thread. In tests it is
+//! a map in this process that can lose, evict and damage values.
 
 use std::ops::Deref;
 use std::path::PathBuf;

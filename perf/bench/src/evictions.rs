@@ -1,8 +1,8 @@
 //! The daemon's own count of evictions, from its admin address.
 //!
-//! A dozen lines of HTTP/1.0 (no chunks): one GET, one connection, bounded in time and size. The sum over all
-//! series of `chariot_evictions_total` before and after a run, subtracted, is exact where nobody
-//! else uses the daemon.
+//! A dozen lines of HTTP/1.0 (no chunks): one GET, one connection, bounded in time and size. The
+//! sum over all series of `chariot_evictions_total` before and after a run, subtracted, is exact
+//! where nobody else uses the daemon.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

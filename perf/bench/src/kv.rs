@@ -3,9 +3,9 @@
 //! ```text
 //! plan (all checks) -> connect and fill, in parallel -> measure, all at once -> limit -> report
 //! ```
-//! The clock runs around the call alone; choosing keys, stamping values and checking a sample of what
-//! was read lie outside the latency but inside the throughput. The matching limit (a bare copy of the
-//! same size over the same working set, on as many threads) is measured in the same run.
+//! The clock runs around the call alone; choosing keys, stamping values and checking a sample of
+//! what was read lie outside the latency but inside the throughput. The matching limit (a bare copy
+//! of the same size over the same working set, on as many threads) is measured in the same run.
 
 use std::time::{Duration, Instant};
 

@@ -176,7 +176,12 @@ impl Plan {
         };
         COPY_SIZES
             .into_iter()
-            .map(|size| copying::memcpy(&copy(size)))
+            .flat_map(|size| {
+                [
+                    copying::memcpy(&copy(size)),
+                    copying::nontemporal(&copy(size)),
+                ]
+            })
             .collect()
     }
 
@@ -210,9 +215,11 @@ mod tests {
                 names.push(one.name);
             }
         }
-        names.dedup();
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
         let wanted = [
             "memcpy",
+            "copy_nontemporal",
             "crc32c",
             "unix_round_trip",
             "futex_hand_over",

@@ -46,7 +46,8 @@ impl Random {
         -self.unit().ln() * mean
     }
 
-    /// A number of the log-normal distribution, given its median and the deviation of its logarithm.
+    /// A number of the log-normal distribution, given its median and the deviation of its
+    /// logarithm.
     pub(crate) fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
         let radius = (-2.0 * self.unit().ln()).sqrt();
         let angle = std::f64::consts::TAU * self.unit();

@@ -252,7 +252,7 @@ impl Drop for Daemon {
         drop(self.child.wait());
         if std::thread::panicking() {
             let log = self.log();
-            let tail = log.len().saturating_sub(4_000);
+            let tail = log.len().saturating_sub(9_000);
             let tail = log.get(tail..).unwrap_or(&log);
             drop(std::io::Write::write_all(
                 &mut std::io::stderr(),
@@ -267,7 +267,8 @@ pub fn auth_file(credentials: &[(&str, &str, &str)]) -> String {
     let tables: Vec<String> = credentials
         .iter()
         .map(|(access, secret, tenant)| {
-            format!("[[credential]]\naccess-key = \"{access}\"\nsecret-key = \"{secret}\"\ntenant = \"{tenant}\"\n")
+            let pair = format!("access-key = \"{access}\"\nsecret-key = \"{secret}\"\n");
+            format!("[[credential]]\n{pair}tenant = \"{tenant}\"\n")
         })
         .collect();
     tables.concat()

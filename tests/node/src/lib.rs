@@ -1,8 +1,8 @@
 //! What the black-box tests of one node stand on: a real daemon, client processes, raw sessions.
 //!
 //! Every test starts its own `chariotd` (built once per run by the same cargo, in the same target
-//! directory and profile) on ports that the kernel chose, in a directory that is removed at the end,
-//! and ends it by its process id. Nothing here sleeps to synchronise: [`wait::until`] polls a
+//! directory and profile) on ports that the kernel chose, in a directory that is removed at the
+//! end, and ends it by its process id. Nothing here sleeps to synchronise: [`wait::until`] polls a
 //! condition against a deadline. `tests/README.md` says what each test asserts.
 
 #![forbid(unsafe_code)]
@@ -15,5 +15,6 @@
 pub mod daemon;
 pub mod metrics;
 pub mod pattern;
+pub mod probe;
 pub mod signals;
 pub mod wait;

@@ -26,6 +26,6 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
             ..Answer::status(Status::Ok)
         }),
         Err(NotLent::NoMemory) => Outcome::NoMemory(len),
-        Err(NotLent::TooManyRuns) => Status::Busy.into(),
+        Err(NotLent::TooManySlots) => Status::Busy.into(),
     }
 }

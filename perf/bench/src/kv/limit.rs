@@ -2,8 +2,8 @@
 //!
 //! | operation | limit |
 //! |---|---|
-//! | moves payload over shared memory | memcpy of the same size, same working set, as many threads |
-//! | moves payload over TCP | loopback TCP in writes of the same size, one stream |
+//! | payload over shared memory | memcpy of the same size, same working set, as many threads |
+//! | payload over TCP | loopback TCP in writes of the same size, one stream |
 //! | moves none (view, mview, exist, del) | a bare lookup of the same keys in a private map |
 
 use serde::Serialize;

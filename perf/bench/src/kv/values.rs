@@ -5,8 +5,8 @@
 //! key index i  ->  slot i % slots, stamp = the word that names the key
 //! ```
 //! Making 4 KiB of fresh bytes costs more than writing them, so the bodies are made once, per
-//! thread, and a write only stamps. A read is checked against stamp and body. All threads have equal
-//! pools. The keys of a batch take consecutive slots, so they never share a buffer.
+//! thread, and a write only stamps. A read is checked against stamp and body. All threads have
+//! equal pools. The keys of a batch take consecutive slots, so they never share a buffer.
 
 use super::keys::seed_of;
 use crate::content;

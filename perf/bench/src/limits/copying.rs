@@ -1,8 +1,8 @@
 //! Copies and checksums over a working set that no cache holds.
 //!
-//! The same walk as the load of `kv`: small pieces at random slots of a large region, the other side
-//! a few warm buffers. Safe code: `copy_from_slice` of a length unknown to the compiler is libc's
-//! memcpy.
+//! The same walk as the load of `kv`: small pieces at random slots of a large region, the other
+//! side a few warm buffers. Safe code: `copy_from_slice` of a length unknown to the compiler is
+//! libc's memcpy.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -44,6 +44,15 @@ pub(crate) fn memcpy(load: &Load) -> Measured {
     measure(load, "memcpy", |target, source| {
         target.copy_from_slice(source);
     })
+}
+
+/// Copies past the cache, as the SDK writes large values.
+pub(crate) fn nontemporal(load: &Load) -> Measured {
+    measure(
+        load,
+        "copy_nontemporal",
+        chariot_shm::copy::copy_nontemporal_slice,
+    )
 }
 
 /// Runs a copy on all threads at once and adds up their rates.

@@ -5,8 +5,9 @@
 //!           check every byte read                                              the clock stands
 //! ```
 //! A block's bytes follow from its hash and a block's key from its hash and size, so a cache that
-//! holds blocks of an earlier run is no error. What is read short, damaged or of another block counts
-//! byte by byte in `wrong_bytes` and is written again; nothing here panics over what a cache answers.
+//! holds blocks of an earlier run is no error. What is read short, damaged or of another block
+//! counts byte by byte in `wrong_bytes` and is written again; nothing here panics over what a cache
+//! answers.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -1,7 +1,8 @@
 //! A made-up trace of multi-turn conversations, seeded.
 //!
-//! Shaped after the published conversation trace of a chat service (Qin et al., "Mooncake", FAST '25,
-//! table of workloads; the trace itself is public). Its figures, and what this generator aims at:
+//! Shaped after the published conversation trace of a chat service (Qin et al., "Mooncake", FAST
+//! '25, table of workloads; the trace itself is public). Its figures, and what this generator aims
+//! at:
 //!
 //! | figure | published | here |
 //! |---|---|---|
@@ -13,11 +14,11 @@
 //! | blocks seen once | 76 % | within 60 to 85 % |
 //! | common start | block 0 is in every request | same |
 //!
-//! A request is a turn of a conversation: a new one, or, Zipf-like, one of the recent ones (the r-th
-//! most recent with weight 1/r). A turn adds the last answer and a new question to the history; the
-//! blocks that the history fills keep their ids, the last, partial one is another block next time.
-//! Published figures tell lengths and reuse, not who talks when: the Zipf law and the number of
-//! turns are fitted to the hit ratio above.
+//! A request is a turn of a conversation: a new one, or, Zipf-like, one of the recent ones (the
+//! r-th most recent with weight 1/r). A turn adds the last answer and a new question to the
+//! history; the blocks that the history fills keep their ids, the last, partial one is another
+//! block next time. Published figures tell lengths and reuse, not who talks when: the Zipf law and
+//! the number of turns are fitted to the hit ratio above.
 
 use super::trace::{BLOCK_TOKENS, Request};
 use crate::random::Random;

@@ -1,6 +1,7 @@
 //! Traces as JSON lines, one request each:
 //! `{"timestamp": ms, "input_length": tokens, "output_length": tokens, "hash_ids": [block, …]}`.
-//! One hash id stands for one block of 512 tokens whose content, and all content before it, it names.
+//! One hash id stands for one block of 512 tokens whose content, and all content before it, it
+//! names.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

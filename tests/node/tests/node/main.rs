@@ -2,4 +2,16 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
+mod deaths;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod operations;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod views;

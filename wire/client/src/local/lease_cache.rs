@@ -204,8 +204,11 @@ impl LeaseCache {
     }
 }
 
+/// The daemon's shortest slot in bytes: there is nothing better for what is shorter.
+const SLOT_LEN_MIN: u64 = 64;
+
 fn fits(slot_len: u64, len: u64) -> bool {
-    slot_len >= len && slot_len / 2 < len
+    slot_len >= len && (slot_len <= SLOT_LEN_MIN || slot_len / 2 < len)
 }
 
 #[cfg(test)]
@@ -273,5 +276,12 @@ mod tests {
         let slot = cache.take(64).unwrap();
         cache.put_back(slot);
         assert_eq!(cache.take(64), Some(slot));
+    }
+
+    #[test]
+    fn shortest_slot_takes_any_value_that_fits() {
+        let mut cache = LeaseCache::default();
+        cache.add(0, 64, 1, 1, 0);
+        assert!(cache.take(1).is_some());
     }
 }
