@@ -21,9 +21,12 @@ mod lookup;
 mod operations;
 mod port;
 mod staging;
+mod switches;
 mod windows;
 mod write_job;
 
+#[cfg(test)]
+mod lookup_tests;
 #[cfg(test)]
 mod tests;
 

@@ -85,7 +85,9 @@ impl LocalSession {
                 .pins(shard)
                 .expect("a fresh session has all its pin tables")
         };
-        if welcome.index_count != welcome.shard_count {
+        let staging = usize::from(welcome.staging_len > 0);
+        let is_one_each = rest.len() == usize::from(welcome.shard_count) + staging;
+        if welcome.index_count != welcome.shard_count || !is_one_each {
             return Err(Error::malformed("not one index for each shard"));
         }
         let mut ports = Vec::with_capacity(usize::from(welcome.shard_count));
@@ -125,11 +127,7 @@ impl LocalSession {
 }
 
 /// Maps one shard's index, and checks that it is of this daemon, tenant and shard.
-fn map_index(
-    index: BorrowedFd<'_>,
-    shard: u16,
-    welcome: &Welcome,
-) -> Result<IndexReader, Error> {
+fn map_index(index: BorrowedFd<'_>, shard: u16, welcome: &Welcome) -> Result<IndexReader, Error> {
     let len = checked_len(index, welcome.index_len)?;
     let mapping = Mapping::read_only(index, 0, len).map_err(kernel)?;
     let reader = IndexReader::new(mapping)
@@ -141,7 +139,9 @@ fn map_index(
     if is_ours {
         Ok(reader)
     } else {
-        Err(Error::malformed("an index of another shard, tenant or start of the daemon"))
+        Err(Error::malformed(
+            "an index of another shard, tenant or start of the daemon",
+        ))
     }
 }
 

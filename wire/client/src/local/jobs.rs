@@ -146,7 +146,8 @@ pub(super) fn make_view(
 
 impl Job for ReadJob<'_> {
     fn prepare(&mut self, index: usize, op: &Op, port: &mut PortState) -> Step {
-        self.plan.submit(op, self.keys[index], port, PinKind::Transient)
+        self.plan
+            .submit(op, self.keys[index], port, PinKind::Transient)
     }
 
     fn complete(

@@ -11,10 +11,11 @@
 
 use chariot_proto::KeyHash;
 use chariot_shm::index::{Candidate, Lookup};
-use chariot_shm::{PinSlot, clock};
+use chariot_shm::{PinSlot, PinTable, clock};
 
 use super::engine::Op;
 use super::port::PinKind;
+use super::switches::{self, Switch};
 use super::{LocalSession, ShardPort};
 
 /// Keys between two fences: two passes of prefetches fit the line-fill buffers many times over, and
@@ -23,103 +24,143 @@ const CHUNK: usize = 32;
 
 /// What is known about a key without asking.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum Found<'a> {
     /// Nothing that holds: the shard knows.
     AskShard,
     /// There is no such key.
     Absent,
-    /// The value is here, under a pin that the receiver releases or keeps.
-    Pinned(PinSlot, Candidate),
+    /// The value is here, under a pin that the receiver drops or keeps.
+    Pinned(HeldPin<'a>, Candidate),
+}
+
+/// What is known about a key's length without asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peeked {
+    /// Nothing that holds: the shard knows.
+    AskShard,
+    /// There is no such key.
+    Absent,
+    /// The value has so many bytes.
+    Len(u64),
+}
+
+/// A pin of a look-up; cleared when dropped, also by a panic.
+#[derive(Debug)]
+pub(super) struct HeldPin<'a> {
+    pins: &'a PinTable,
+    /// `None` only once it is kept.
+    slot: Option<PinSlot>,
+}
+
+impl HeldPin<'_> {
+    /// Hands the slot over: the receiver releases it.
+    pub(super) fn keep(mut self) -> PinSlot {
+        self.slot.take().expect("kept once")
+    }
+}
+
+impl Drop for HeldPin<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.pins.release(slot);
+        }
+    }
 }
 
 impl LocalSession {
     /// Looks every unfinished op up and hands over what is certain; the receiver says whether
     /// that finishes the op. Costs no system call and no message.
-    pub(super) fn look_up(
-        &self,
+    pub(super) fn look_up<'a>(
+        &'a self,
         ops: &mut [Op],
         pin_kind: PinKind,
-        mut answer: impl FnMut(usize, &ShardPort, Found) -> bool,
+        mut answer: impl FnMut(usize, &ShardPort, Found<'a>) -> bool,
     ) {
-        let count = ops.len();
-        for first in (0..count).step_by(CHUNK) {
-            let last = (first + CHUNK).min(count);
-            self.look_up_chunk(ops, first..last, pin_kind, &mut answer);
+        if ops.len() == 1 {
+            return self.look_up_chunk::<1>(0, ops, pin_kind, &mut answer);
+        }
+        let mut first = 0;
+        for chunk in ops.chunks_mut(CHUNK) {
+            self.prefetch(chunk);
+            self.look_up_chunk::<CHUNK>(first, chunk, pin_kind, &mut answer);
+            first += chunk.len();
         }
     }
 
-    fn look_up_chunk(
-        &self,
+    /// One chunk of at most `N` ops, of which the first is op `first` of the call.
+    fn look_up_chunk<'a, const N: usize>(
+        &'a self,
+        first: usize,
         ops: &mut [Op],
-        chunk: std::ops::Range<usize>,
         pin_kind: PinKind,
-        answer: &mut impl FnMut(usize, &ShardPort, Found) -> bool,
+        answer: &mut impl FnMut(usize, &ShardPort, Found<'a>) -> bool,
     ) {
-        if chunk.len() > 1 {
-            self.prefetch(&ops[chunk.clone()]);
-        }
-        let mut found = [const { Found::AskShard }; CHUNK];
+        assert!(ops.len() <= N, "a chunk fits");
+        let mut found = [const { Found::AskShard }; N];
         let mut pinned = None;
-        for index in chunk.clone() {
-            if ops[index].is_finished() {
+        for (op, found) in ops.iter().zip(&mut found) {
+            if op.is_finished() {
                 continue;
             }
-            let port = self.port_of(ops[index].hash);
-            let one = self.find(port, ops[index].hash, pin_kind);
-            if matches!(one, Found::Pinned(..)) {
+            let port = self.port_of(op.hash);
+            *found = self.find(port, op.hash, pin_kind);
+            if matches!(found, Found::Pinned(..)) {
                 pinned = Some(port);
             }
-            found[index - chunk.start] = one;
         }
-        if let Some(port) = pinned {
+        switches::between_find_and_fence();
+        if let Some(port) = pinned
+            && switches::is_off(Switch::Fence)
+        {
             // One fence for all pins of the chunk, whichever table they are in.
             port.pins().fence();
         }
         let now_ms = clock::coarse_ms();
-        for index in chunk.clone() {
-            if let Found::Pinned(_, candidate) = &found[index - chunk.start] {
-                let port = self.port_of(ops[index].hash);
-                if !port.index.recheck(candidate, now_ms) {
-                    release(port, std::mem::replace(&mut found[index - chunk.start], Found::AskShard));
-                }
+        for (op, found) in ops.iter().zip(&mut found) {
+            if let Found::Pinned(_, candidate) = found
+                && !self.port_of(op.hash).index.recheck(candidate, now_ms)
+                && switches::is_off(Switch::Recheck)
+            {
+                *found = Found::AskShard;
             }
         }
+        switches::between_recheck_and_life();
         // Last: what was valid while the daemon lived stays readable under its pin, and a daemon
         // that is dead by now is not believed about anything.
-        let is_alive = self.is_alive();
-        for index in chunk.clone() {
-            let port = self.port_of(ops[index].hash);
-            let one = std::mem::replace(&mut found[index - chunk.start], Found::AskShard);
-            if !is_alive {
-                release(port, one);
-                continue;
+        if !self.is_alive() && switches::is_off(Switch::Life) {
+            return;
+        }
+        for (at, (op, found)) in ops.iter_mut().zip(found).enumerate() {
+            let port = self.port_of(op.hash);
+            if let Found::Pinned(_, candidate) = &found {
+                port.notes
+                    .note(candidate.record.get(), candidate.generation);
             }
-            if let Found::Pinned(_, candidate) = &one {
-                port.notes.note(candidate.record.get(), candidate.generation);
-            }
-            if !matches!(one, Found::AskShard) && answer(index, port, one) {
-                ops[index].finish();
+            if !matches!(found, Found::AskShard) && answer(first + at, port, found) {
+                op.finish();
             }
         }
     }
 
-    /// Says how long a key's value is, `Some(None)` that there is none, `None` that only the
-    /// shard knows. Nothing is pinned: the answer was true at some moment during the call.
-    pub(super) fn peek(&self, hash: KeyHash) -> Option<Option<u64>> {
+    /// Says how long a key's value is. Nothing is pinned: the answer was true at some moment
+    /// during the call.
+    pub(super) fn peek(&self, hash: KeyHash) -> Peeked {
         let port = self.port_of(hash);
         let known = match port.index.find(hash.hi, hash.lo) {
-            Lookup::Absent => None,
-            Lookup::Here(candidate) => {
-                let now_ms = clock::coarse_ms();
-                let holds = !candidate.is_expired(now_ms) && port.index.recheck(&candidate, now_ms);
-                Some(holds.then_some(candidate.len)?)
+            Lookup::Absent => Peeked::Absent,
+            Lookup::Here(candidate) if port.index.recheck(&candidate, clock::coarse_ms()) => {
+                Peeked::Len(candidate.len)
             },
-            Lookup::Elsewhere(_) | Lookup::Unsettled => return None,
+            Lookup::Here(_) | Lookup::Elsewhere(_) | Lookup::Unsettled => return Peeked::AskShard,
         };
-        self.is_alive().then_some(known)
+        if self.is_alive() {
+            known
+        } else {
+            Peeked::AskShard
+        }
     }
 
-    fn find(&self, port: &ShardPort, hash: KeyHash, pin_kind: PinKind) -> Found {
+    fn find<'a>(&self, port: &'a ShardPort, hash: KeyHash, pin_kind: PinKind) -> Found<'a> {
         match port.index.find(hash.hi, hash.lo) {
             Lookup::Absent => Found::Absent,
             Lookup::Here(candidate) => {
@@ -136,7 +177,13 @@ impl LocalSession {
                     PinKind::Transient => port.pins().acquire_transient(candidate.extent),
                     PinKind::None => None,
                 };
-                slot.map_or(Found::AskShard, |slot| Found::Pinned(slot, candidate))
+                slot.map_or(Found::AskShard, |slot| {
+                    let pin = HeldPin {
+                        pins: port.pins(),
+                        slot: Some(slot),
+                    };
+                    Found::Pinned(pin, candidate)
+                })
             },
             Lookup::Elsewhere(_) | Lookup::Unsettled => Found::AskShard,
         }
@@ -153,11 +200,5 @@ impl LocalSession {
 
     fn port_of(&self, hash: KeyHash) -> &ShardPort {
         self.port(hash.shard(self.shard_count()))
-    }
-}
-
-fn release(port: &ShardPort, found: Found) {
-    if let Found::Pinned(slot, _) = found {
-        port.pins().release(slot);
     }
 }

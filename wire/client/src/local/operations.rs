@@ -11,7 +11,7 @@ use chariot_proto::{KeyHash, Status, check_key};
 
 use super::engine::{Deadline, Engine, Job, Lane, Op};
 use super::jobs::{AskJob, ReadJob, ReadPlan, ViewJob, copy_out, make_view, read_deadline};
-use super::lookup::Found;
+use super::lookup::{Found, Peeked};
 use super::port::PinKind;
 use super::write_job::{LeaseJob, Stage, WriteJob, WritePlan};
 use super::{LeasedBytes, LocalSession, Place};
@@ -149,19 +149,23 @@ impl LocalSession {
         let range = Range::of(options);
         let waits = options.wait.is_some();
         let mut ops = self.ops(keys, out);
-        self.look_up(ops.as_mut(), PinKind::Transient, |index, port, found| match found {
-            Found::Pinned(pin, candidate) => {
-                let value = (candidate.extent, candidate.len);
-                out[index] = copy_out(self, sink, index, range, value).map(Some);
-                port.pins().release(pin);
-                true
+        self.look_up(
+            ops.as_mut(),
+            PinKind::Transient,
+            |index, _port, found| match found {
+                Found::Pinned(pin, candidate) => {
+                    let value = (candidate.extent, candidate.len);
+                    out[index] = copy_out(self, sink, index, range, value).map(Some);
+                    drop(pin);
+                    true
+                },
+                Found::Absent => {
+                    out[index] = Ok(None);
+                    !waits
+                },
+                Found::AskShard => false,
             },
-            Found::Absent => {
-                out[index] = Ok(None);
-                !waits
-            },
-            Found::AskShard => false,
-        });
+        );
         if ops.are_finished() {
             return;
         }
@@ -187,18 +191,23 @@ impl LocalSession {
         let range = Range::of(options);
         let waits = options.wait.is_some();
         let mut ops = self.ops(keys, out);
-        self.look_up(ops.as_mut(), PinKind::View, |index, port, found| match found {
-            Found::Pinned(pin, candidate) => {
-                let value = (candidate.extent, candidate.len, candidate.version);
-                out[index] = make_view(self, port, range, (pin, PinKind::View), value).map(Some);
-                true
+        self.look_up(
+            ops.as_mut(),
+            PinKind::View,
+            |index, port, found| match found {
+                Found::Pinned(pin, candidate) => {
+                    let value = (candidate.extent, candidate.len, candidate.version);
+                    let pin = (pin.keep(), PinKind::View);
+                    out[index] = make_view(self, port, range, pin, value).map(Some);
+                    true
+                },
+                Found::Absent => {
+                    out[index] = Ok(None);
+                    !waits
+                },
+                Found::AskShard => false,
             },
-            Found::Absent => {
-                out[index] = Ok(None);
-                !waits
-            },
-            Found::AskShard => false,
-        });
+        );
         if ops.are_finished() {
             return;
         }
@@ -223,12 +232,15 @@ impl LocalSession {
         let mut ops = self.ops(keys, out);
         if matches!(question, Question::Exist | Question::Size) {
             for (op, out) in ops.as_mut().iter_mut().zip(out.iter_mut()) {
-                if !op.is_finished()
-                    && let Some(known) = self.peek(op.hash)
-                {
-                    *out = Ok(known);
-                    op.finish();
+                if op.is_finished() {
+                    continue;
                 }
+                *out = match self.peek(op.hash) {
+                    Peeked::AskShard => continue,
+                    Peeked::Absent => Ok(None),
+                    Peeked::Len(len) => Ok(Some(len)),
+                };
+                op.finish();
             }
             if ops.are_finished() {
                 return;
