@@ -18,7 +18,6 @@ mod status;
 #[expect(
     missing_docs,
     non_camel_case_types,
-    non_upper_case_globals,
     non_snake_case,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,

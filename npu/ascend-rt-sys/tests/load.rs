@@ -1,4 +1,9 @@
 //! Loading against libraries made for the occasion: whole, incomplete, split in two, stubs.
+#![expect(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "a test program is a test module"
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;
