@@ -1,6 +1,6 @@
 //! A local session without the SDK: its descriptors in hand, to write into them what no SDK would.
 //!
-//! Memory files are files: nonsense is written with `pwrite`, without a mapping and without unsafe code.
+//! Memory files are files: nonsense is written with `pwrite`, without a mapping or unsafe code.
 
 use std::fs::File;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! Local sessions that write nonsense into their rings: expelled or answered, and nobody else notices.
+//! Local sessions that write nonsense into their rings: expelled or answered, nobody else notices.
 
 use chariot_client::{Client, GetOptions, SetOptions, Status};
 use chariot_proto::{KeyHash, KeySecret, Opcode};

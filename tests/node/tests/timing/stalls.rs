@@ -1,4 +1,4 @@
-//! No request waits beyond its time off the CPU; an idle daemon rests; a large one is ready at once.
+//! No request waits beyond its time off the CPU; an idle daemon rests; a large one starts at once.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
