@@ -11,7 +11,7 @@ export PATH="$PATH:$HOME/.cargo/bin"
 
 trace=${TRACE:-synthetic}
 memory=${DEMO_MEMORY:-512MiB}
-block=${DEMO_BLOCK:-16KiB}
+block=${DEMO_BLOCK:-64KiB}
 requests=${DEMO_REQUESTS:-2000}
 if [ "$trace" != synthetic ] && [ ! -r "$trace" ]; then
   echo "demo: cannot read TRACE=$trace" >&2
@@ -83,7 +83,7 @@ done
 
 echo "demo: replaying $trace ($requests requests at most, $block a block)"
 "$bin/chariot-bench" replay --socket "$directory/chariot.sock" --trace "$trace" \
-  --requests "$requests" --block-bytes "$block" --as-fast-as-possible
+  --requests "$requests" --block-bytes "$block" --as-fast-as-possible --admin "127.0.0.1:$admin"
 
 kill -TERM "$daemon"
 status=0

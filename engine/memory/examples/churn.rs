@@ -26,7 +26,8 @@ fn main() -> std::io::Result<()> {
             writeln!(
                 out,
                 "{gib} GiB, {shards:2} shards of {granules} granules, {eviction:?}: useful mean \
-                 {:.4} min {:.4}, evicted/allocated bytes {:.3}, evicted young {:.3}, metadata {:.5} of capacity",
+                 {:.4} min {:.4}, evicted/allocated bytes {:.3}, \
+                  evicted young {:.3}, metadata {:.5} of capacity",
                 report.useful_mean,
                 report.useful_min,
                 report.evicted_per_allocated,

@@ -153,8 +153,8 @@ impl ArenaMemory {
         Arc::clone(&self.mapping)
     }
 
-    /// Copies from another process's memory into an extent that the caller owns. The source may change meanwhile: then
-    /// that is what was copied.
+    /// Copies from another process's memory into an extent that the caller owns. The source may
+    /// change meanwhile: then that is what was copied.
     ///
     /// # Panics
     /// When a range exceeds its memory.
@@ -165,7 +165,8 @@ impl ArenaMemory {
         assert!(from.checked_add(len).is_some_and(|end| end <= source.len()));
         // SAFETY: `from` is inside the mapping, asserted above.
         let start = unsafe { source.base().add(from) };
-        // SAFETY: both ranges lie inside their mappings (asserted above and by `ptr`), which are different memories.
+        // SAFETY: both ranges lie inside their mappings (asserted above and by `ptr`), which are
+        // different memories.
         unsafe { copy::copy(target, start.as_ptr(), len) };
     }
 

@@ -423,7 +423,8 @@ impl ExtentAllocator {
             .map(GranuleIndex)
     }
 
-    fn is_closing(&self, index: GranuleIndex) -> bool {
+    /// Returns whether a granule is being vacated.
+    pub fn is_closing(&self, index: GranuleIndex) -> bool {
         self.space
             .granule(index.0)
             .is_some_and(|granule| granule.closing)

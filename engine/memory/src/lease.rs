@@ -10,14 +10,16 @@
 
 use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
+
 use chariot_base::limits::IDLE_LEASE_BYTES_MAX;
 use chariot_base::{Extent, SessionId};
 
 use crate::extent::{RUN_SLOTS_MAX, SlotRun};
 
-/// Most runs of one session on one shard: 32 MiB of leases in runs of one smallest 4 KiB slot would
-/// be 8,192; sessions that hold that many fragments are asked to give some back first.
-pub const RUNS_PER_SESSION_MAX: usize = 1024;
+/// Most idle slots of one session on one shard: 32 MiB of leases in 4 KiB slots are 8,192, and a
+/// client keeps 32 classes at most; eight times that is a client which hoards fragments.
+pub const SLOTS_PER_SESSION_MAX: usize = 65_536;
 
 /// Says why a session's word about a lease was refused; nothing has changed. The session mends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,21 +40,17 @@ pub enum LeaseError {
         /// What the slot holds.
         slot_len: u64,
     },
-    /// The session's runs are at their limit; it must use or return some first.
-    #[error("the session holds {RUNS_PER_SESSION_MAX} runs already")]
-    TooManyRuns,
+    /// The session's idle slots are at their limit; it must use or return some first.
+    #[error("the session holds {SLOTS_PER_SESSION_MAX} idle slots already")]
+    TooManySlots,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    slot_len: u64,
-    /// One bit per slot that is still idle.
-    idle: u64,
-}
-
+/// Each slot by itself, not its run: slots of a run that were published and freed may be lent
+/// again, in another run, while their old neighbours are still idle.
 #[derive(Debug, Default)]
 struct SessionLeases {
-    runs: BTreeMap<u64, Held>,
+    /// Length of each idle slot by its offset.
+    idle: HashMap<u64, u64>,
     idle_bytes: u64,
 }
 
@@ -80,32 +78,23 @@ impl LeaseBook {
     /// Lends a run to a session.
     ///
     /// # Errors
-    /// [`LeaseError::TooManyRuns`]: the caller frees the run and the session writes with a copy.
+    /// [`LeaseError::TooManySlots`]: the caller frees the run and the session writes with a copy.
     ///
     /// # Panics
-    /// When the run is empty, too long for the book, or overlaps one that the session holds.
+    /// When the run is empty, too long for the book, or holds a slot that the session has already.
     pub fn grant(&mut self, session: SessionId, run: SlotRun) -> Result<(), LeaseError> {
         assert!(run.count > 0);
         assert!(run.count <= RUN_SLOTS_MAX);
         assert!(run.slot_len > 0);
         let leases = self.sessions.entry(session).or_default();
-        if leases.runs.len() >= RUNS_PER_SESSION_MAX {
-            return Err(LeaseError::TooManyRuns);
+        if leases.idle.len() + run.count as usize > SLOTS_PER_SESSION_MAX {
+            return Err(LeaseError::TooManySlots);
         }
-        let idle = u64::MAX >> (RUN_SLOTS_MAX - run.count);
-        let held = Held {
-            slot_len: run.slot_len,
-            idle,
-        };
-        if let Some((&offset, below)) = leases.runs.range(..=run.offset).next_back() {
-            let slots = u64::from(u64::BITS - below.idle.leading_zeros());
-            assert!(
-                offset + slots * below.slot_len <= run.offset,
-                "runs do not overlap"
-            );
+        for slot in 0..u64::from(run.count) {
+            let offset = run.offset + slot * run.slot_len;
+            let before = leases.idle.insert(offset, run.slot_len);
+            assert!(before.is_none(), "a slot is lent once");
         }
-        let replaced = leases.runs.insert(run.offset, held);
-        assert!(replaced.is_none());
         leases.idle_bytes += run.bytes();
         self.idle_bytes += run.bytes();
         Ok(())
@@ -154,21 +143,19 @@ impl LeaseBook {
             return Vec::new();
         };
         self.idle_bytes -= leases.idle_bytes;
-        let slots = |(offset, held): (u64, Held)| {
-            (0..u64::from(RUN_SLOTS_MAX))
-                .filter(move |&slot| held.idle & (1 << slot) != 0)
-                .map(move |slot| Extent::new(offset + slot * held.slot_len, held.slot_len))
-        };
-        leases.runs.into_iter().flat_map(slots).collect()
+        let slots = leases.idle.into_iter();
+        let mut slots: Vec<Extent> = slots.map(|(at, len)| Extent::new(at, len)).collect();
+        // The allocator joins neighbours as they come back: in order that costs least.
+        slots.sort_unstable_by_key(|slot| slot.offset);
+        slots
     }
 
-    /// Returns how many idle slots are lent. O(runs).
+    /// Returns how many idle slots are lent. O(sessions).
     pub fn idle_count(&self) -> u64 {
-        let runs = self
-            .sessions
+        self.sessions
             .values()
-            .flat_map(|leases| leases.runs.values());
-        runs.map(|held| u64::from(held.idle.count_ones())).sum()
+            .map(|leases| leases.idle.len() as u64)
+            .sum()
     }
 
     /// Returns the idle bytes that one session holds.
@@ -189,47 +176,25 @@ impl LeaseBook {
     }
 
     fn find(&self, session: SessionId, offset: u64) -> Option<u64> {
-        let leases = self.sessions.get(&session)?;
-        let (&first, held) = leases.runs.range(..=offset).next_back()?;
-        let inside = offset - first;
-        let slot = inside / held.slot_len;
-        let idle = inside.is_multiple_of(held.slot_len)
-            && slot < u64::from(RUN_SLOTS_MAX)
-            && held.idle & (1 << slot) != 0;
-        idle.then_some(held.slot_len)
+        self.sessions.get(&session)?.idle.get(&offset).copied()
     }
 
     fn remove(&mut self, session: SessionId, offset: u64) {
         let leases = self.sessions.get_mut(&session).expect("found before");
-        let (&first, held) = leases
-            .runs
-            .range_mut(..=offset)
-            .next_back()
-            .expect("found before");
-        let bit = 1 << ((offset - first) / held.slot_len);
-        assert!(held.idle & bit != 0);
-        held.idle &= !bit;
-        let (slot_len, spent) = (held.slot_len, held.idle == 0);
+        let slot_len = leases.idle.remove(&offset).expect("found before");
         leases.idle_bytes -= slot_len;
         self.idle_bytes -= slot_len;
-        if spent {
-            leases.runs.remove(&first);
-        }
     }
 
-    /// Checks that all counts agree; O(runs).
+    /// Checks that all counts agree; O(slots).
     ///
     /// # Panics
     /// When they do not.
     pub fn check_invariants(&self) {
         let mut total = 0;
         for leases in self.sessions.values() {
-            let bytes = |held: &Held| u64::from(held.idle.count_ones()) * held.slot_len;
-            assert_eq!(
-                leases.idle_bytes,
-                leases.runs.values().map(bytes).sum::<u64>()
-            );
-            assert!(leases.runs.values().all(|held| held.idle != 0));
+            assert!(leases.idle.len() <= SLOTS_PER_SESSION_MAX);
+            assert_eq!(leases.idle_bytes, leases.idle.values().sum::<u64>());
             total += leases.idle_bytes;
         }
         assert_eq!(total, self.idle_bytes);
@@ -389,24 +354,37 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_one_session_are_bounded() {
+    fn idle_slots_of_one_session_are_bounded() {
         let mut book = LeaseBook::new();
-        for index in 0..RUNS_PER_SESSION_MAX as u64 {
-            let run = SlotRun {
-                offset: index * 4096,
-                slot_len: 4096,
-                count: 1,
-            };
-            book.grant(A, run).expect("below the limit");
-        }
-        let run = SlotRun {
-            offset: 1 << 40,
-            slot_len: 4096,
-            count: 1,
+        let run = |offset, count| SlotRun {
+            offset,
+            slot_len: 64,
+            count,
         };
-        assert_eq!(book.grant(A, run), Err(LeaseError::TooManyRuns));
-        book.grant(B, run)
+        for index in 0..SLOTS_PER_SESSION_MAX as u64 / 64 {
+            book.grant(A, run(index * 4096, 64))
+                .expect("below the limit");
+        }
+        assert_eq!(
+            book.grant(A, run(1 << 40, 1)),
+            Err(LeaseError::TooManySlots)
+        );
+        book.grant(B, run(1 << 40, 1))
             .expect("another session has its own limit");
+        book.check_invariants();
+    }
+
+    /// Slots of a run that were published and freed are lent again while others of it are idle.
+    #[test]
+    fn freed_slots_inside_an_old_run_are_lent_again() {
+        let mut book = book();
+        book.take(A, 8192, 1).expect("held");
+        book.take(A, 12288, 1).expect("held");
+        let again = SlotRun { count: 2, ..RUN };
+        book.grant(A, again).expect("they are free again");
+        assert_eq!(book.take(A, 16384, 1), Ok(Extent::new(16384, 1)));
+        assert_eq!(book.take(A, 12288, 1), Ok(Extent::new(12288, 1)));
+        assert_eq!(book.idle_bytes(A), 4096);
         book.check_invariants();
     }
 

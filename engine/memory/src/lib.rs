@@ -46,7 +46,7 @@ pub use granule::{
     VacatePlan,
 };
 pub use io_pins::IoPins;
-pub use lease::{LeaseBook, LeaseError, RUNS_PER_SESSION_MAX};
+pub use lease::{LeaseBook, LeaseError, SLOTS_PER_SESSION_MAX};
 pub use populate::{
     POPULATE_QUEUE_MAX, POPULATE_SLICE_BYTES, PopulateDone, PopulateJob, PopulateThread,
 };

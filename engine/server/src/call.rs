@@ -1,9 +1,10 @@
 //! What one shard asks of another on behalf of a TCP connection, and the answers.
 //!
-//! A local session speaks to each shard through a ring of its own, so it never needs this. A TCP connection
-//! lives on the shard that accepted it, while its keys live anywhere: [`crate::tcp`] makes a [`Call`] per key,
-//! [`crate::tickets`] carries it to the owner and back, and [`crate::handlers::calls`] answers it there. A call
-//! to the connection's own shard takes the same way without the mailbox.
+//! A local session speaks to each shard through a ring of its own, so it never needs this. A TCP
+//! connection lives on the shard that accepted it, while its keys live anywhere: [`crate::tcp`]
+//! makes a [`Call`] per key, [`crate::tickets`] carries it to the owner and back, and
+//! [`crate::handlers::calls`] answers it there. A call to the connection's own shard takes the same
+//! way without the mailbox.
 //!
 //! Neighbours: `tcp/request.rs` before, `tickets.rs` between, `handlers/calls.rs` after.
 

@@ -1,4 +1,5 @@
-//! The control thread's side of the server: sessions over the unix socket, tenants, who is admitted.
+//! The control thread's side of the server: sessions over the unix socket, tenants, who is
+//! admitted.
 
 pub(crate) mod handshake;
 pub(crate) mod random;

@@ -1,7 +1,9 @@
-//! From opcode to handler: the table of what a ring may ask, and what happens before and after any of it.
+//! From opcode to handler: the table of what a ring may ask, and what happens before and after any
+//! of it.
 //!
-//! Lives on: owner shard. A request that is found past its deadline is answered `Timeout` unexecuted; a publish then
-//! still gives its slot to the shard, exactly once. Everything is counted and timed here.
+//! Lives on: owner shard. A request that is found past its deadline is answered `Timeout`
+//! unexecuted; a publish then still gives its slot to the shard, exactly once. Everything is
+//! counted and timed here.
 
 use chariot_base::Deadline;
 use chariot_proto::{Opcode, Status};
@@ -74,7 +76,8 @@ fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         Opcode::Expire => handlers::expire::handle(shard, request),
         Opcode::LeaseGrant => handlers::lease_grant::handle(shard, request),
         Opcode::LeaseReturn => handlers::lease_return::handle(shard, request),
-        // Prefix is a question over many shards: the SDK asks Exist of each and counts. Notes have a ring of their own.
+        // Prefix is a question over many shards: the SDK asks Exist of each and counts. Notes have
+        // a ring of their own.
         _ => Status::NotSupported.into(),
     }
 }
@@ -83,12 +86,13 @@ fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
 fn settle(shard: &mut Shard, request: &Request<'_>, outcome: Outcome, taken_ns: u64) {
     match outcome {
         Outcome::Done(answer) => finish(shard, request, &answer, taken_ns),
-        Outcome::Watching => {},
+        Outcome::Watching | Outcome::Copying => {},
         Outcome::NoMemory(need) => queue(shard, request, need, taken_ns),
     }
 }
 
-fn finish(shard: &mut Shard, request: &Request<'_>, answer: &Answer, taken_ns: u64) {
+/// Posts an answer and counts it.
+pub(crate) fn finish(shard: &mut Shard, request: &Request<'_>, answer: &Answer, taken_ns: u64) {
     shard
         .sessions
         .post(request.place, &completion(request.words.token, answer));
@@ -101,7 +105,9 @@ fn queue(shard: &mut Shard, request: &Request<'_>, need: u64, taken_ns: u64) {
         return;
     }
     let deadline_ns = match request.words.deadline_ns {
-        0 => request.now_ns + RESERVE_WAIT_NS,
+        // From when it was taken: one that is served, finds its room gone and queues again still
+        // ends.
+        0 => taken_ns + RESERVE_WAIT_NS,
         deadline_ns => deadline_ns,
     };
     let kept = Kept {

@@ -1,10 +1,11 @@
 //! Granules between shards: what a shard knows and asks for, and the home that gives them out.
 //!
-//! Lives on: every shard has a [`GranuleState`] per tenant; shard 0 has the [`GranuleHome`] with the node's ledger and the
-//! populate thread. A shard asks ahead of need. The home grants populated granules; while none is free it says
-//! `Exhausted`, keeps the request in line, and the shard evicts among its own; where that cannot help (a value longer
-//! than a granule, a shard with less than its share) it asks others to vacate. A granule handed over is empty: its
-//! last holder evicted what lived there and waited until no pin was left.
+//! Lives on: every shard has a [`GranuleState`] per tenant; shard 0 has the [`GranuleHome`] with
+//! the node's ledger and the populate thread. A shard asks ahead of need. The home grants populated
+//! granules; while none is free it says `Exhausted`, keeps the request in line, and the shard
+//! evicts among its own; where that cannot help (a value longer than a granule, a shard with less
+//! than its share) it asks others to vacate. A granule handed over is empty: its last holder
+//! evicted what lived there and waited until no pin was left.
 //!
 //! Messages: `message.rs` [`GranuleMessage`]. Pure decisions: `chariot_memory::GranuleLedger`.
 
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use chariot_base::limits::GRANULE_BYTES;
-use chariot_base::{GranuleIndex, ShardId, TenantId};
+use chariot_base::{GranuleIndex, RecordId, ShardId, TenantId};
 use chariot_memory::{
     ArenaMemory, Grant, GranuleLedger, GranuleWork, LedgerOptions, LedgerStats, PopulateDone,
     PopulateJob, PopulateThread, TakeOutcome, TakeTicket, VacatePlan,
@@ -23,7 +24,9 @@ use crate::message::GranuleMessage;
 /// How long a shard evicts on its own before it asks the home again, in milliseconds.
 const RETRY_MS: u64 = 20;
 /// How long the home waits before it repeats a plan whose granules have not come, in milliseconds.
-const PLAN_RETRY_MS: u64 = 50;
+/// Longer than a shard tries ([`Vacating::TRY_MS`]): what is under way is not asked for again, from
+/// other granules.
+const PLAN_RETRY_MS: u64 = Vacating::TRY_MS + 50;
 
 /// What a shard knows of the node's free granules, for one tenant.
 #[derive(Debug, Default)]
@@ -52,6 +55,17 @@ impl GranuleState {
         }
         self.asked = std::mem::take(&mut self.wanted);
         Some(self.asked)
+    }
+
+    /// Gives up asking for granules in a row when nobody waits for that much any more; says whether
+    /// the home has to know. It serves in order, so that a stale request for much would keep every
+    /// other shard waiting.
+    pub(crate) fn take_withdrawal(&mut self) -> bool {
+        let is_stale = self.asked > 1 && self.wanted == 0;
+        if is_stale {
+            *self = Self::default();
+        }
+        is_stale
     }
 
     /// The home has none: evict.
@@ -90,15 +104,17 @@ pub(crate) struct GranuleHome {
     arenas: BTreeMap<TenantId, Arc<ArenaMemory>>,
     waiting: BTreeMap<(TenantId, ShardId), (TakeTicket, u32)>,
     unready: Vec<Unready>,
-    /// A job that the helper's queue had no room for.
-    held_job: Option<PopulateJob>,
+    /// Jobs that the helper's queue had no room for, and those to repeat. Bound: the helper's queue
+    /// and one.
+    held_jobs: VecDeque<PopulateJob>,
     plan_after_ms: u64,
     outgoing: VecDeque<(ShardId, GranuleMessage)>,
     failures: u64,
 }
 
 impl GranuleHome {
-    /// Makes the home of an unpopulated node. `on_done` runs on the helper thread: it sends the result to shard 0.
+    /// Makes the home of an unpopulated node. `on_done` runs on the helper thread: it sends the
+    /// result to shard 0.
     pub(crate) fn new(
         options: LedgerOptions,
         on_done: impl FnMut(PopulateDone) + Send + 'static,
@@ -109,7 +125,7 @@ impl GranuleHome {
             arenas: BTreeMap::new(),
             waiting: BTreeMap::new(),
             unready: Vec::new(),
-            held_job: None,
+            held_jobs: VecDeque::new(),
             plan_after_ms: 0,
             outgoing: VecDeque::new(),
             failures: 0,
@@ -149,6 +165,16 @@ impl GranuleHome {
         self.submit_work();
     }
 
+    /// A shard no longer needs the granules that it waits for.
+    pub(crate) fn on_withdrawn(&mut self, shard: ShardId, tenant: TenantId) {
+        if let Some((ticket, _)) = self.waiting.remove(&(tenant, shard)) {
+            let was_waiting = self.ledger.cancel(ticket);
+            assert!(was_waiting, "what waits here waits in the ledger");
+            self.plan_after_ms = 0;
+            self.serve();
+        }
+    }
+
     /// A granule comes back empty.
     pub(crate) fn on_returned(&mut self, shard: ShardId, tenant: TenantId, granule: GranuleIndex) {
         self.ledger.give_back(tenant, shard, granule);
@@ -159,18 +185,19 @@ impl GranuleHome {
     pub(crate) fn on_done(&mut self, done: &PopulateDone) {
         match (&done.result, done.work) {
             (Err(error), GranuleWork::Punch { tenant, granule }) => {
-                tracing::warn!(%error, granule = granule.0, "pages of a granule were not given back; trying again");
+                tracing::warn!(%error, granule = granule.0, "granule not punched; trying again");
                 self.failures += 1;
                 let arena = Arc::clone(&self.arenas[&tenant]);
-                self.held_job.get_or_insert(PopulateJob {
+                self.held_jobs.push_back(PopulateJob {
                     work: done.work,
                     arena,
                 });
             },
             (result, work) => {
                 if let Err(error) = result {
-                    // Usable all the same: the first touch makes the page, or fails as it would have.
-                    tracing::warn!(%error, ?work, "memory is short: a granule could not be populated");
+                    // Usable all the same: the first touch makes the page, or fails as it would
+                    // have.
+                    tracing::warn!(%error, ?work, "short of memory: granule not populated");
                     self.failures += 1;
                 }
                 self.ledger.work_done(work);
@@ -205,6 +232,7 @@ impl GranuleHome {
         while let Some((ticket, grant)) = self.ledger.poll_grant() {
             let waiter = self.waiting.remove(&(grant.tenant, grant.shard));
             assert_eq!(waiter.map(|(waiting, _)| waiting), Some(ticket));
+            self.plan_after_ms = 0;
             self.hand_out(grant);
         }
         self.submit_work();
@@ -250,29 +278,28 @@ impl GranuleHome {
 
     fn submit_work(&mut self) {
         loop {
-            let job = match self.held_job.take() {
-                Some(job) => job,
-                None => {
-                    let Some(work) = self.ledger.next_work() else {
-                        return;
-                    };
-                    let (GranuleWork::Populate { tenant, .. } | GranuleWork::Punch { tenant, .. }) =
-                        work;
-                    PopulateJob {
-                        work,
-                        arena: Arc::clone(&self.arenas[&tenant]),
-                    }
-                },
+            let job = if let Some(job) = self.held_jobs.pop_front() {
+                job
+            } else {
+                let Some(work) = self.ledger.next_work() else {
+                    return;
+                };
+                let (GranuleWork::Populate { tenant, .. } | GranuleWork::Punch { tenant, .. }) =
+                    work;
+                PopulateJob {
+                    work,
+                    arena: Arc::clone(&self.arenas[&tenant]),
+                }
             };
             if let Err(job) = self.populate.try_submit(job) {
-                self.held_job = Some(job);
+                self.held_jobs.push_front(job);
                 return;
             }
         }
     }
 
-    /// Asks other shards to give up memory for the first in line, where eviction at home cannot help: it needs
-    /// several granules in a row, or holds less than its share. Called now and then.
+    /// Asks other shards to give up memory for the first in line, where eviction at home cannot
+    /// help: it needs several granules in a row, or holds less than its share. Called now and then.
     pub(crate) fn plan(&mut self, now_ms: u64) {
         if self.waiting.is_empty() || now_ms < self.plan_after_ms {
             return;
@@ -339,9 +366,39 @@ pub(crate) struct Vacating {
     pub(crate) granule: GranuleIndex,
     /// Until when it is tried; kept objects may make it impossible.
     pub(crate) until_ms: u64,
+    /// Who lived there when it was last looked through.
+    pub(crate) tags: Vec<RecordId>,
 }
 
 impl Vacating {
     /// How long a granule is tried to be emptied before its memory is used again.
     pub(crate) const TRY_MS: u64 = 10 * RETRY_MS;
+
+    /// Begins to empty a granule that was just closed.
+    pub(crate) const fn new(granule: GranuleIndex, until_ms: u64) -> Self {
+        Self {
+            granule,
+            until_ms,
+            tags: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_stale_request_for_several_granules_is_withdrawn() {
+        let mut state = GranuleState::default();
+        state.want(1);
+        assert_eq!(state.take_request(), Some(1));
+        assert!(!state.take_withdrawal(), "one granule is always of use");
+        state.want(3 * GRANULE_BYTES);
+        assert!(!state.take_withdrawal(), "not asked for yet");
+        assert_eq!(state.take_request(), Some(3));
+        state.on_exhausted();
+        assert!(state.take_withdrawal());
+        assert!(state.is_idle());
+    }
 }

@@ -1,4 +1,5 @@
-//! One handler per operation of a local session, one file each, and `calls` for connections of other shards.
+//! One handler per operation of a local session, one file each, and `calls` for connections of
+//! other shards.
 
 pub(crate) mod calls;
 pub(crate) mod cancel;

@@ -1,8 +1,8 @@
 //! Sessions, connections, dispatch, one handler per opcode, reply.
 //!
-//! Reading order: [`seam`] (what the daemon gives and asks), `node.rs` and `node/start.rs` (a start), then the path of a
-//! request as `engine/ARCHITECTURE.md` §2 tells it: `session.rs`, `pass.rs`, `dispatch.rs`, `handlers/`, `tenant.rs`,
-//! `reply.rs`; for remote clients `tcp/`.
+//! Reading order: [`seam`] (what the daemon gives and asks), `node.rs` and `node/start.rs` (a
+//! start), then the path of a request as `engine/ARCHITECTURE.md` §2 tells it: `session.rs`,
+//! `pass.rs`, `dispatch.rs`, `handlers/`, `tenant.rs`, `reply.rs`; for remote clients `tcp/`.
 #![forbid(unsafe_code)]
 
 pub mod seam;

@@ -1,8 +1,9 @@
 //! What leaves a shard for others: the mailboxes, and a queue to itself.
 //!
-//! Lives on: owner shard. Messages to one's own shard take the same way without a ring, so that no sender needs to know
-//! where a key lives. A message that finds ring and overflow full is kept here in order and tried again each pass; its
-//! bound is that of what makes messages: calls in flight of all connections, granules, replies.
+//! Lives on: owner shard. Messages to one's own shard take the same way without a ring, so that no
+//! sender needs to know where a key lives. A message that finds ring and overflow full is kept here
+//! in order and tried again each pass; its bound is that of what makes messages: calls in flight of
+//! all connections, granules, replies.
 
 use std::collections::VecDeque;
 

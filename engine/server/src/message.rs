@@ -1,8 +1,9 @@
-//! Everything that crosses cores, in one list: what shards say to each other and what the control thread orders.
+//! Everything that crosses cores, in one list: what shards say to each other and what the control
+//! thread orders.
 //!
-//! Lives on: made on any thread, consumed by the shard it is addressed to. Every variant owns what it carries, so
-//! that a message which is never read frees it. Replies to the control thread go through tokio's oneshot channels:
-//! their wakers belong to tokio, never to glommio.
+//! Lives on: made on any thread, consumed by the shard it is addressed to. Every variant owns what
+//! it carries, so that a message which is never read frees it. Replies to the control thread go
+//! through tokio's oneshot channels: their wakers belong to tokio, never to glommio.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::tickets::TicketId;
 /// One message to a shard.
 #[derive(Debug)]
 pub(crate) enum ShardMessage {
-    /// A question of another shard's connection; `ticket` is `None` for those that are not answered.
+    /// A question of another shard's connection; `ticket` is `None` for those that are not
+    /// answered.
     Call {
         /// Who asks.
         from: ShardId,
@@ -61,6 +63,13 @@ pub(crate) enum GranuleMessage {
         tenant: TenantId,
         /// How many in a row, at least 1.
         adjacent: u32,
+    },
+    /// To the home: `shard` no longer waits for granules in a row.
+    Withdrawn {
+        /// Who had asked.
+        shard: ShardId,
+        /// For which tenant.
+        tenant: TenantId,
     },
     /// From the home: granules to hold.
     Granted {
@@ -133,8 +142,8 @@ pub(crate) enum Order {
     Stats(oneshot::Sender<ShardReport>),
     /// Add what this shard knows of each session.
     Sessions(oneshot::Sender<Vec<SessionSummary>>),
-    /// Take no new connections and requests; answered when nothing is under way, or at the deadline with the
-    /// number of requests cut off.
+    /// Take no new connections and requests; answered when nothing is under way, or at the deadline
+    /// with the number of requests cut off.
     Drain {
         /// Absolute monotonic nanoseconds.
         deadline_ns: u64,

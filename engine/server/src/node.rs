@@ -1,10 +1,11 @@
 //! A running node: what all of its threads share, and what the control thread asks of it.
 //!
-//! Lives on: [`Shared`] on every thread, unchanged after the start but for three small tables behind locks that no
-//! request takes (sessions, tenants, draining); [`Node`] on the control thread.
+//! Lives on: [`Shared`] on every thread, unchanged after the start but for three small tables
+//! behind locks that no request takes (sessions, tenants, draining); [`Node`] on the control
+//! thread.
 //!
-//! Neighbours: `node/start.rs` builds it, `node/orders.rs` is what shards do on its order, `node/stats.rs` what they
-//! count.
+//! Neighbours: `node/start.rs` builds it, `node/orders.rs` is what shards do on its order,
+//! `node/stats.rs` what they count.
 
 pub(crate) mod orders;
 mod start;
@@ -108,8 +109,8 @@ impl Shared {
         self.life_page.read_only()
     }
 
-    /// Fresh random bytes for a handshake: a nonce, and a stand-in secret. Derived from a random seed by counter, so
-    /// that a shard reads no file.
+    /// Fresh random bytes for a handshake: a nonce, and a stand-in secret. Derived from a random
+    /// seed by counter, so that a shard reads no file.
     pub(crate) fn nonces(&self) -> ([u8; 32], [u8; 32]) {
         let count = self.nonce_count.fetch_add(1, Ordering::Relaxed);
         let derive = |label: &str| {
@@ -134,7 +135,8 @@ impl Shared {
         answered.await.ok()
     }
 
-    /// Sends an order to every shard and awaits all answers; those of shards that have ended are missing.
+    /// Sends an order to every shard and awaits all answers; those of shards that have ended are
+    /// missing.
     pub(crate) async fn order_all<T>(
         &self,
         order: impl Fn(oneshot::Sender<T>) -> Order,
@@ -192,8 +194,8 @@ impl Shared {
             .cloned()
     }
 
-    /// The same for a shard: a tenant that is not known yet is asked of the control thread, whose answer comes back
-    /// through the shard's own queue.
+    /// The same for a shard: a tenant that is not known yet is asked of the control thread, whose
+    /// answer comes back through the shard's own queue.
     pub(crate) async fn tenant_for_shard(
         &self,
         name: &str,
@@ -264,11 +266,11 @@ pub struct Node {
     shared: Arc<Shared>,
     joins: Mutex<Vec<ShardJoin<std::io::Result<()>>>>,
     life: Mutex<Option<LifeThread>>,
-    watchdog_kicks: Arc<Vec<AtomicU64>>,
+    watchdog_kicks: Arc<[AtomicU64]>,
 }
 
 impl Node {
-    async fn collect(shared: Arc<Shared>, kicks: Arc<Vec<AtomicU64>>) -> NodeStats {
+    async fn collect(shared: Arc<Shared>, kicks: Arc<[AtomicU64]>) -> NodeStats {
         let answers = tokio::time::timeout(ORDER_TIMEOUT, shared.order_all(Order::Stats)).await;
         let mut shards = answers.unwrap_or_else(|_elapsed| vec![None; shared.options.shards.len()]);
         for (stats, kicks) in shards.iter_mut().zip(kicks.iter()) {
@@ -323,7 +325,7 @@ impl Node {
         let deadline_ns = chariot_shm::clock::monotonic_ns()
             + u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX / 2);
         let drained = shared.order_all(|done| Order::Drain { deadline_ns, done });
-        let abandoned = tokio::time::timeout(deadline + ORDER_TIMEOUT, drained)
+        let abandoned = tokio::time::timeout(deadline.saturating_add(ORDER_TIMEOUT), drained)
             .await
             .unwrap_or_default();
         let (open, _) = shared.registry.snapshot();
@@ -368,11 +370,7 @@ impl NodeControl for Node {
         Box::pin(async move {
             let drained = Self::end(shared, deadline).await;
             let joined = tokio::task::spawn_blocking(move || {
-                for join in joins {
-                    if let Err(error) = join.join() {
-                        tracing::error!(%error, "a shard ended with an error");
-                    }
-                }
+                join_all(joins);
                 // Only now: as long as a shard answered, the daemon was alive.
                 drop(life);
             });
@@ -381,6 +379,14 @@ impl NodeControl for Node {
             }
             drained
         })
+    }
+}
+
+fn join_all(joins: Vec<ShardJoin<std::io::Result<()>>>) {
+    for join in joins {
+        if let Err(error) = join.join() {
+            tracing::error!(%error, "a shard ended with an error");
+        }
     }
 }
 

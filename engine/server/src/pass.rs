@@ -1,9 +1,9 @@
 //! One round of a shard: mailboxes, orders, rings, timers, waiters, in bounded batches.
 //!
-//! Lives on: owner shard; called by the driver of `chariot_shard`, which turns the data ring before and lets the
-//! connections' tasks run after. The order within a round: what others sent, what local sessions submitted, what time
-//! brought, who can now be served; completions and messages become visible at the end of each part, so that no answer
-//! waits for a round to finish.
+//! Lives on: owner shard; called by the driver of `chariot_shard`, which turns the data ring before
+//! and lets the connections' tasks run after. The order within a round: what others sent, what
+//! local sessions submitted, what time brought, who can now be served; completions and messages
+//! become visible at the end of each part, so that no answer waits for a round to finish.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,17 +15,23 @@ use chariot_shard::{ControlReceiver, DataRing, Pass, Progress};
 use chariot_shm::clock;
 
 use crate::dispatch;
-use crate::granules::Vacating;
-use crate::handlers::calls;
-use crate::limits::{EXPIRIES_PER_PASS, MESSAGES_PER_PASS, RING_ACTIVE_NS, SUBMISSIONS_PER_PASS};
+use crate::granules::{GranuleHome, Vacating};
+use crate::handlers::{calls, staged_publish};
+use crate::limits::{
+    EXPIRIES_PER_PASS, MESSAGES_PER_PASS, RING_ACTIVE_NS, RING_SUBMISSIONS_PER_PASS,
+    SUBMISSIONS_PER_PASS,
+};
 use crate::message::{GranuleMessage, Order, ShardMessage};
 use crate::session::Place;
 use crate::shard::Shard;
 use crate::waiting::Waiter;
 
+/// Orders and populate results handled in one round.
+const ORDERS_PER_PASS: usize = 16;
 /// Waiters for memory looked at in one round.
 const WAITERS_PER_PASS: usize = 16;
-/// How often waiters are looked at without any memory having come free, in milliseconds: pins end silently.
+/// How often waiters are looked at without any memory having come free, in milliseconds: pins end
+/// silently.
 const WAITER_RETRY_MS: u64 = 2;
 /// Records evicted from a granule that is being emptied, per round.
 const VACATE_PER_PASS: usize = 256;
@@ -38,6 +44,8 @@ pub(crate) struct ShardPass {
     incoming: VecDeque<ShardMessage>,
     payload: Vec<u8>,
     waiters_seen: Vec<(u64, u64)>,
+    /// The polled ring whose turn is next.
+    next_ring: usize,
     stop: bool,
     handle_order: OrderHandler,
     drain: Option<Drain>,
@@ -82,6 +90,7 @@ impl ShardPass {
             incoming: VecDeque::new(),
             payload: Vec::with_capacity(4096),
             waiters_seen: Vec::new(),
+            next_ring: 0,
             stop: false,
             handle_order,
             drain: None,
@@ -91,7 +100,9 @@ impl ShardPass {
     fn messages(&mut self, shard: &mut Shard) -> bool {
         let mut incoming = std::mem::take(&mut self.incoming);
         shard.mail.take(MESSAGES_PER_PASS, &mut incoming);
-        for _ in incoming.len()..MESSAGES_PER_PASS {
+        // Orders have turns of their own: full mailboxes must not keep sessions from ending or a
+        // drain from beginning.
+        for _ in 0..ORDERS_PER_PASS {
             let Some(message) = self.orders.try_recv() else {
                 break;
             };
@@ -109,7 +120,7 @@ impl ShardPass {
         match message {
             ShardMessage::Call { from, ticket, call } => {
                 let tenant = call.tenant();
-                if let Some(reply) = calls::handle(shard, from, ticket, call) {
+                if let Some(reply) = calls::handle(shard, from, ticket, &call) {
                     let ticket = ticket.expect("what is answered has a ticket");
                     shard.reply(from, ticket, tenant, reply);
                 }
@@ -161,8 +172,15 @@ impl ShardPass {
 
     fn rings(&mut self, shard: &mut Shard) -> bool {
         let mut worked = false;
-        let mut index = 0;
-        while index < shard.sessions.active_count() {
+        let mut left = RING_SUBMISSIONS_PER_PASS;
+        for _ in 0..shard.sessions.active_count() {
+            // Where the last round stopped, so that many busy rings get their turn and so does all
+            // else.
+            let count = shard.sessions.active_count();
+            if count == 0 || left == 0 {
+                break;
+            }
+            let index = self.next_ring % count;
             let place = shard.sessions.active_at(index);
             let mut taken = 0;
             while taken < SUBMISSIONS_PER_PASS {
@@ -175,12 +193,18 @@ impl ShardPass {
             if taken > 0 {
                 shard.sessions.touch(place, shard.now_ns + RING_ACTIVE_NS);
                 shard.sessions.flush(place);
+                // A session that works here brings its notes along; idle ones are heard on
+                // eviction.
+                let tenant = shard.sessions.at(place).tenant;
+                let (share, sessions) = shard.tenant_and_sessions(tenant);
+                share.hear_notes(sessions, Some(place));
                 worked = true;
             }
+            left = left.saturating_sub(taken);
             // An expelled session has left the list: look at whoever took its place.
-            if index < shard.sessions.active_count() && shard.sessions.active_at(index) == place {
-                index += 1;
-            }
+            let stays =
+                index < shard.sessions.active_count() && shard.sessions.active_at(index) == place;
+            self.next_ring = index + usize::from(stays);
         }
         worked
     }
@@ -202,7 +226,6 @@ impl ShardPass {
                 .is_some_and(|due| due <= now_ms)
             {
                 let (expired, more) = tenant.expire(now_ms, EXPIRIES_PER_PASS);
-                shard.counters.expirations += u64::from(expired);
                 worked |= more || expired > 0;
             }
         }
@@ -223,9 +246,17 @@ impl ShardPass {
             worked |= self.waiters(shard, tenant);
             let now_ns = shard.now_ns;
             let (share, sessions) = shard.tenant_and_sessions(tenant);
-            if share.wants_sweep(true) {
+            if share.wants_sweep(now_ns) {
                 share.sweep(sessions, now_ns);
             }
+            if share.waiters.is_empty() && share.granules.take_withdrawal() {
+                let from = shard.id;
+                shard.tell_home(GranuleMessage::Withdrawn {
+                    shard: from,
+                    tenant,
+                });
+            }
+            let share = shard.tenant_mut(tenant);
             share.want_ahead();
             if let Some(adjacent) = share.granules.take_request() {
                 let from = shard.id;
@@ -281,15 +312,17 @@ impl ShardPass {
     }
 
     fn drained(&mut self, shard: &Shard) {
-        let under_way = shard.sessions.unanswered() + shard.tickets.outstanding() as u64;
+        let calls = shard.tickets.outstanding().max(shard.requests);
+        let under_way = shard.sessions.unanswered() + calls as u64;
         let over = self
             .drain
             .as_ref()
             .is_some_and(|drain| under_way == 0 || shard.now_ns >= drain.deadline_ns);
-        if over && let Some(drain) = self.drain.take() {
-            if drain.done.send(under_way).is_err() {
-                tracing::debug!("drained after the control thread gave up waiting");
-            }
+        if over
+            && let Some(drain) = self.drain.take()
+            && drain.done.send(under_way).is_err()
+        {
+            tracing::debug!("drained after the control thread gave up waiting");
         }
     }
 
@@ -301,12 +334,19 @@ impl ShardPass {
                 (a, b) => a.or(b),
             };
         };
-        let from_ms =
-            |due_ms: u64| shard.now_ns + due_ms.saturating_sub(shard.now_ms).max(1) * 1_000_000;
+        // A time to live may have 47 bits of milliseconds, which have no room in 64 bits of
+        // nanoseconds.
+        let from_ms = |due_ms: u64| {
+            let left_ms = due_ms.saturating_sub(shard.now_ms).max(1);
+            shard
+                .now_ns
+                .saturating_add(left_ms.saturating_mul(1_000_000))
+        };
         for tenant in shard.tenants.iter().flatten() {
             sooner(tenant.store.next_expiry_ms().map(from_ms));
             sooner(tenant.waiters.next_deadline_ns());
-            if !tenant.waiters.is_empty() || tenant.has_dead_leases() {
+            sooner(tenant.next_sweep_ns());
+            if !tenant.waiters.is_empty() {
                 sooner(Some(shard.now_ns + WAITER_RETRY_MS * 1_000_000));
             }
         }
@@ -314,7 +354,7 @@ impl ShardPass {
             shard
                 .home
                 .as_ref()
-                .and_then(|home| home.next_ms())
+                .and_then(GranuleHome::next_ms)
                 .map(from_ms),
         );
         sooner((!shard.vacating.is_empty()).then(|| shard.now_ns + 1_000_000));
@@ -339,6 +379,16 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
                 .as_mut()
                 .expect("sent to the home")
                 .on_want(from, tenant, adjacent);
+        },
+        GranuleMessage::Withdrawn {
+            shard: from,
+            tenant,
+        } => {
+            shard
+                .home
+                .as_mut()
+                .expect("sent to the home")
+                .on_withdrawn(from, tenant);
         },
         GranuleMessage::Returned {
             shard: from,
@@ -372,21 +422,32 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
             if let Some(granule) = share.begin_vacate(granule) {
                 shard
                     .vacating
-                    .push_back((tenant, Vacating { granule, until_ms }));
+                    .push_back((tenant, Vacating::new(granule, until_ms)));
             }
         },
     }
 }
 
+/// Copies one slice of one strict session's value, in turns.
+fn copies(shard: &mut Shard) -> bool {
+    let Some(copy) = shard.copies.pop_front() else {
+        return false;
+    };
+    if let Some(copy) = staged_publish::go_on(shard, copy) {
+        shard.copies.push_back(copy);
+    }
+    true
+}
+
 /// Empties granules that others need, a bounded piece a round; gives up where kept objects live.
 fn vacate(shard: &mut Shard) {
     for _ in 0..shard.vacating.len() {
-        let Some((tenant, vacating)) = shard.vacating.pop_front() else {
+        let Some((tenant, mut vacating)) = shard.vacating.pop_front() else {
             return;
         };
         let (now_ns, now_ms) = (shard.now_ns, shard.now_ms);
         let (share, sessions) = shard.tenant_and_sessions(tenant);
-        if share.vacate_step(vacating.granule, VACATE_PER_PASS, sessions, now_ns) {
+        if share.vacate_step(&mut vacating, VACATE_PER_PASS, sessions, now_ns) {
             shard.return_granule(tenant, vacating.granule);
         } else if now_ms >= vacating.until_ms {
             share.extents.cancel_vacate(vacating.granule);
@@ -414,13 +475,18 @@ fn expired(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
 fn served(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
     match waiter {
         Waiter::Local(kept) => dispatch::again(shard, &kept),
-        Waiter::Reserve { from, ticket, len } => {
+        Waiter::Reserve {
+            from,
+            ticket,
+            len,
+            deadline_ns,
+        } => {
             let call = crate::call::Call::Reserve {
                 tenant,
                 len,
-                deadline_ns: 0,
+                deadline_ns,
             };
-            if let Some(reply) = calls::handle(shard, from, Some(ticket), call) {
+            if let Some(reply) = calls::handle(shard, from, Some(ticket), &call) {
                 shard.reply(from, ticket, tenant, reply);
             }
         },
@@ -439,6 +505,7 @@ impl Pass for ShardPass {
         worked |= self.rings(shard);
         worked |= Self::time(shard);
         worked |= self.memory(shard);
+        worked |= copies(shard);
         crate::tcp::undo_undelivered(shard);
         shard.sessions.flush_dirty();
         shard.mail.flush();
@@ -458,7 +525,10 @@ impl Pass for ShardPass {
 
     fn pending(&mut self) -> bool {
         let shard = self.shard.borrow();
-        self.orders.pending() || shard.mail.pending() || shard.sessions.any_pending()
+        self.orders.pending()
+            || shard.mail.pending()
+            || shard.sessions.has_dirty()
+            || shard.sessions.any_pending()
     }
 
     fn woke(&mut self) {

@@ -1,4 +1,5 @@
-//! From outcomes to what peers read: the one place that maps errors to statuses and answers to completion words.
+//! From outcomes to what peers read: the one place that maps errors to statuses and answers to
+//! completion words.
 
 use chariot_proto::Status;
 use chariot_shm::{CompletionFlags, CompletionWords};
@@ -7,7 +8,7 @@ use chariot_store::InsertError;
 use crate::request::Answer;
 
 /// The status of a write that the store refused.
-pub(crate) const fn insert_status(error: &InsertError) -> Status {
+pub(crate) const fn insert_status(error: InsertError) -> Status {
     match error {
         InsertError::Exists => Status::Exists,
         InsertError::MetadataFull { .. } => Status::MetadataFull,

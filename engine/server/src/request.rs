@@ -1,7 +1,8 @@
 //! One request of a local session, in private memory, and what may become of it.
 //!
-//! Lives on: owner shard. `pass.rs` makes it from a submission, `dispatch.rs` hands it to its handler; a request that
-//! must wait for memory is kept whole ([`Kept`]) and handled again when memory came free.
+//! Lives on: owner shard. `pass.rs` makes it from a submission, `dispatch.rs` hands it to its
+//! handler; a request that must wait for memory is kept whole ([`Kept`]) and handled again when
+//! memory came free.
 
 use chariot_base::{SessionId, TenantId};
 use chariot_proto::{KeyHash, Status, WriteMode};
@@ -53,6 +54,8 @@ pub(crate) enum Outcome {
     NoMemory(u64),
     /// A watcher will answer.
     Watching,
+    /// The value is being copied, a slice a round; its end answers.
+    Copying,
 }
 
 /// An answer, before it has a token.
@@ -126,8 +129,9 @@ impl Request<'_> {
         &self.payload[usize::from(self.words.key_len)..]
     }
 
-    /// Checks the key of a write: its alphabet, and that its hash is the one that names shard and entry. A client that
-    /// lies about it would only confuse itself, but what is stored must be findable by its key after a restart.
+    /// Checks the key of a write: its alphabet, and that its hash is the one that names shard and
+    /// entry. A client that lies about it would only confuse itself, but what is stored must be
+    /// findable by its key after a restart.
     pub(crate) fn check_written_key(
         &self,
         tenant: &TenantShard,

@@ -1,11 +1,13 @@
 //! The local sessions that one shard knows: their rings, what they lease, whether they are polled.
 //!
-//! Lives on: owner shard. A session is known from its birth on (so that the control thread may welcome it), but its
-//! ring is polled only once it was opened, and only within a millisecond of its last submission: after that its
-//! `sleeping` word is set and its bell (an eventfd that this shard polls and never reads) wakes it. A session whose
-//! words are nonsense is expelled: its requests are refused, what it pins and leases stays until it ends.
+//! Lives on: owner shard. A session is known from its birth on (so that the control thread may
+//! welcome it), but its ring is polled only once it was opened, and only within a millisecond of
+//! its last submission: after that its `sleeping` word is set and its bell (an eventfd that this
+//! shard polls and never reads) wakes it. A session whose words are nonsense is expelled: its
+//! requests are refused, what it pins and leases stays until it ends.
 //!
-//! Neighbours: `control/unix.rs` orders sessions in and out, `pass.rs` polls the rings, `handlers/` answer.
+//! Neighbours: `control/unix.rs` orders sessions in and out, `pass.rs` polls the rings, `handlers/`
+//! answer.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,7 +15,8 @@ use std::sync::Arc;
 use chariot_base::{SessionId, TenantId};
 use chariot_shard::{IoFd, PollHandle};
 use chariot_shm::{
-    CompletionWords, Mapping, PinScan, PinSet, RingError, ServerRing, ServerSession, Submission,
+    CompletionWords, Mapping, Note, PinScan, PinSet, RingError, ServerRing, ServerSession,
+    Submission,
 };
 use hashbrown::HashMap;
 
@@ -21,6 +24,10 @@ use crate::message::SessionParts;
 
 /// One session on this shard.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts: what it may do, on which lists it stands, and that it was refused"
+)]
 pub(crate) struct LocalSession {
     /// Its number.
     pub(crate) id: SessionId,
@@ -59,6 +66,8 @@ pub(crate) struct Sessions {
     dirty: Vec<u32>,
     pins: PinSet,
     expulsions: u64,
+    /// Requests taken and not yet completed, over all rings: asked in every round.
+    unanswered: u64,
 }
 
 impl Sessions {
@@ -120,6 +129,7 @@ impl Sessions {
         self.active.retain(|&other| other != place);
         self.dirty.retain(|&other| other != place);
         self.free.push(place);
+        self.unanswered -= Self::unanswered_of(&session);
         Some((Place(place), session))
     }
 
@@ -182,7 +192,8 @@ impl Sessions {
         Place(self.active[index])
     }
 
-    /// Takes the next submission of a ring with its payload copied out; an impossible word expels the session.
+    /// Takes the next submission of a ring with its payload copied out; an impossible word expels
+    /// the session.
     pub(crate) fn take(&mut self, place: Place, payload: &mut Vec<u8>) -> Option<Submission> {
         let session = self.places[place.0 as usize].as_mut()?;
         if session.expelled {
@@ -192,6 +203,7 @@ impl Sessions {
         match ring.take() {
             Ok(Some(submission)) => {
                 ring.payload(&submission, payload);
+                self.unanswered += 1;
                 Some(submission)
             },
             Ok(None) => None,
@@ -210,7 +222,7 @@ impl Sessions {
         if session.expelled {
             return;
         }
-        tracing::warn!(session = session.id.0, %error, "session expelled: its ring words are nonsense");
+        tracing::warn!(session = session.id.0, %error, "session expelled: nonsense in its ring");
         session.expelled = true;
         session.active = false;
         session.memory.expel();
@@ -232,6 +244,7 @@ impl Sessions {
             .expect("an open session");
         let ring = session.ring.as_mut().expect("a submission came through it");
         ring.post(words);
+        self.unanswered -= 1;
         if !session.dirty {
             session.dirty = true;
             self.dirty.push(place.0);
@@ -261,6 +274,12 @@ impl Sessions {
         }
     }
 
+    /// Whether completions wait to be made visible: a connection's task may have posted some after
+    /// the last round.
+    pub(crate) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Notes a submission, which keeps the ring polled.
     pub(crate) fn touch(&mut self, place: Place, until_ns: u64) {
         if let Some(session) = self.places[place.0 as usize].as_mut() {
@@ -286,7 +305,8 @@ impl Sessions {
         }
     }
 
-    /// Tells all polled sessions that the shard is about to sleep; the caller fences before [`Self::any_pending`].
+    /// Tells all polled sessions that the shard is about to sleep; the caller fences before
+    /// [`Self::any_pending`].
     pub(crate) fn set_sleeping(&self, sleeping: bool) {
         for &place in &self.active {
             let session = self.places[place as usize]
@@ -311,11 +331,8 @@ impl Sessions {
     }
 
     /// Requests taken and not yet completed, over all rings.
-    pub(crate) fn unanswered(&self) -> u64 {
-        self.iter()
-            .filter_map(|session| session.ring.as_ref())
-            .map(|ring| u64::from(ring.unanswered()))
-            .sum()
+    pub(crate) const fn unanswered(&self) -> u64 {
+        self.unanswered
     }
 
     /// Requests of one session taken and not yet completed.
@@ -326,8 +343,9 @@ impl Sessions {
             .map_or(0, |ring| u64::from(ring.unanswered()))
     }
 
-    /// Collects what a tenant's sessions pin now. Everything unlinked before this call and not in the set may be
-    /// reused (no I/O asked). A session with impossible words is expelled and what it pins counts.
+    /// Collects what a tenant's sessions pin now. Everything unlinked before this call and not in
+    /// the set may be reused (no I/O asked). A session with impossible words is expelled and what
+    /// it pins counts.
     pub(crate) fn scan_pins(&mut self, tenant: TenantId) -> &PinSet {
         let mut wrong = Vec::new();
         let mut rings = self
@@ -359,6 +377,29 @@ impl Sessions {
             );
         }
         &self.pins
+    }
+
+    /// Hands over what a tenant's sessions noted about their reads through the index, at most a
+    /// ring of notes from each; any client may forge them. Returns how many were lost.
+    pub(crate) fn drain_notes(
+        &mut self,
+        tenant: TenantId,
+        only: Option<Place>,
+        mut hear: impl FnMut(Note),
+    ) -> u64 {
+        let mut lost = 0;
+        let places = match only {
+            Some(place) => &mut self.places[place.0 as usize..=place.0 as usize],
+            None => &mut self.places[..],
+        };
+        for session in places.iter_mut().flatten() {
+            if session.tenant == tenant
+                && let Some(ring) = session.ring.as_mut()
+            {
+                lost += u64::from(ring.drain_notes(&mut hear));
+            }
+        }
+        lost
     }
 
     /// The set of the last scan: a hint about what is pinned.

@@ -1,7 +1,8 @@
 //! Everything one shard owns, and the small things that every handler needs of it.
 //!
-//! Lives on: owner shard, behind one `Rc<RefCell<_>>` that the pass and the connections' tasks share; nobody holds the
-//! borrow across an await. The pass (`pass.rs`) drives it; handlers change it; `mail.rs` carries what leaves it.
+//! Lives on: owner shard, behind one `Rc<RefCell<_>>` that the pass and the connections' tasks
+//! share; nobody holds the borrow across an await. The pass (`pass.rs`) drives it; handlers change
+//! it; `mail.rs` carries what leaves it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use chariot_shard::monotonic_ns;
 use crate::call::Reply;
 use crate::granules::{GranuleHome, Vacating};
 use crate::handlers::calls;
+use crate::handlers::staged_publish::StagedCopy;
 use crate::mail::Mail;
 use crate::message::{GranuleMessage, ShardMessage};
 use crate::node::Shared;
@@ -53,8 +55,12 @@ pub(crate) struct Shard {
     pub(crate) now_ms: u64,
     /// Connections served now.
     pub(crate) connections: usize,
+    /// Requests of connections between their header and their answer.
+    pub(crate) requests: usize,
     /// No new work: the node drains.
     pub(crate) draining: bool,
+    /// Values of strict sessions that are being copied. Bound: requests in flight.
+    pub(crate) copies: VecDeque<StagedCopy>,
     woken: Vec<Watched>,
 }
 
@@ -80,7 +86,9 @@ impl Shard {
             now_ns: monotonic_ns(),
             now_ms: chariot_shm::clock::coarse_ms(),
             connections: 0,
+            requests: 0,
             draining: false,
+            copies: VecDeque::new(),
             woken: Vec::new(),
         }
     }
@@ -113,11 +121,15 @@ impl Shard {
             let more = self.watching.take_woken(tenant, hash, &mut woken);
             for watched in woken.drain(..) {
                 let now_ms = self.now_ms;
-                let outcome = match self.tenant_mut(tenant).store.lookup(hash, now_ms) {
-                    Some(entry) => {
-                        self.count_read(entry.extent.len);
-                        Outcome::Done(crate::handlers::get::found(&entry))
-                    },
+                let entry = self.tenant_mut(tenant).store.lookup(hash, now_ms);
+                // A connection's read is counted where it is held.
+                if let Some(entry) = &entry
+                    && caller_shard(watched.session).is_none()
+                {
+                    self.count_read(entry.extent.len);
+                }
+                let outcome = match entry {
+                    Some(entry) => Outcome::Done(crate::handlers::get::found(&entry)),
                     None => Status::NotFound.into(),
                 };
                 self.answer_watched(&watched, outcome);

@@ -1,7 +1,8 @@
 //! Remote clients: TCP connections, each a task of the shard that accepted it.
 //!
-//! Reading order: [`listener`] (accept), [`connection`] (handshake, frames, one request at a time), then one file per
-//! message: [`get`], [`set`], [`ask`]. Payload goes between socket and arena on the data ring, never through a buffer.
+//! Reading order: [`listener`] (accept), [`connection`] (handshake, frames, one request at a time),
+//! then one file per message: [`get`], [`set`], [`ask`]. Payload goes between socket and arena on
+//! the data ring, never through a buffer.
 
 mod ask;
 mod connection;
@@ -17,7 +18,8 @@ use crate::call::{Call, Reply};
 use crate::message::ShardMessage;
 use crate::shard::Shard;
 
-/// Undoes what a call granted to a connection that has gone: a hold is released, a reservation aborted.
+/// Undoes what a call granted to a connection that has gone: a hold is released, a reservation
+/// aborted.
 pub(crate) fn undo(shard: &mut Shard, owner: ShardId, tenant: TenantId, reply: Reply) {
     let call = match reply {
         Reply::Found(found) if found.held => Call::Release {

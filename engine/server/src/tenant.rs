@@ -1,14 +1,15 @@
 //! One tenant on one shard: entries, extents, leases, quarantine, and who waits for memory.
 //!
-//! Lives on: owner shard. This is where memory and store meet: a value gets room here ([`TenantShard::reserve`]),
-//! becomes visible ([`TenantShard::publish`]), and gives its room back after every pin is gone
-//! ([`TenantShard::sweep`]). The order of §6 of ARCHITECTURE.md is kept in this file alone: unlink, fence, scan, reuse.
+//! Lives on: owner shard. This is where memory and store meet: a value gets room here
+//! ([`TenantShard::reserve`]), becomes visible ([`TenantShard::publish`]), and gives its room back
+//! after every pin is gone ([`TenantShard::sweep`]). The order of §6 of ARCHITECTURE.md is kept in
+//! this file alone: unlink, fence, scan, reuse.
 //!
 //! Neighbours: `handlers/` call it, `granules.rs` feeds it granules.
 
 use std::sync::Arc;
 
-use chariot_base::limits::SLAB_LEN_MAX;
+use chariot_base::limits::{GRANULE_BYTES, SLAB_LEN_MAX};
 use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
 use chariot_memory::{
     ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine,
@@ -17,17 +18,32 @@ use chariot_memory::{
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
 
-use crate::granules::GranuleState;
+use crate::granules::{GranuleState, Vacating};
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
-use crate::session::Sessions;
+use crate::session::{Place, Sessions};
 use crate::waiting::Waiter;
 
 /// Extents judged in one sweep.
 const SWEEP_BUDGET: usize = 4096;
+/// How long a few retired extents wait for the next sweep, in nanoseconds: a scan reads up to
+/// 16,640 pins of each session, so that one for every overwrite would be most of a shard's work.
+const SWEEP_INTERVAL_NS: u64 = 1_000_000;
+/// How often leases of dead sessions are judged again after their grace, in nanoseconds.
+const DEAD_RETRY_NS: u64 = 100_000_000;
 /// Bytes evicted at least in one round, so that a pin scan serves many small writes.
 const EVICT_BATCH_BYTES: u64 = 256 << 10;
+
+/// Why nothing was lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotLent {
+    /// No memory now: queue for it.
+    NoMemory,
+    /// The session holds as many idle slots as it may: memory would not help, so waiting for it
+    /// must not begin.
+    TooManySlots,
+}
 
 /// One tenant's share of a shard.
 #[derive(Debug)]
@@ -60,10 +76,16 @@ pub(crate) struct TenantShard {
     freed: Vec<Extent>,
     /// Retired since the last sweep.
     unswept: usize,
+    /// When the last sweep was.
+    swept_ns: u64,
+    /// When leases of dead sessions are judged next.
+    dead_due_ns: u64,
     /// Rises whenever memory came free: waiters are looked at again.
     pub(crate) freed_events: u64,
     /// Somebody works with this tenant on this shard: memory is asked for ahead.
     is_used: bool,
+    /// Notes of reads through the index that were counted, and that were lost.
+    pub(crate) noted: (u64, u64),
 }
 
 impl TenantShard {
@@ -90,13 +112,17 @@ impl TenantShard {
             effects: Effects::new(),
             freed: Vec::new(),
             unswept: 0,
+            swept_ns: 0,
+            dead_due_ns: 0,
             freed_events: 0,
             is_used: false,
+            noted: (0, 0),
         }
     }
 
-    /// Finds room for `len` bytes: free memory first, then what waits for a scan only, then, once the home says that
-    /// no granule is free, by eviction. `None`: nothing now; the caller queues, and `granules` knows what to ask for.
+    /// Finds room for `len` bytes: free memory first, then what waits for a scan only, then, once
+    /// the home says that no granule is free, by eviction. `None`: nothing now; the caller queues,
+    /// and `granules` knows what to ask for.
     pub(crate) fn reserve(
         &mut self,
         len: u64,
@@ -107,15 +133,18 @@ impl TenantShard {
         if let Some(extent) = self.extents.allocate(len) {
             return Some(extent);
         }
-        if self.unswept > 0 && self.sweep(sessions, now_ns) > 0 {
-            if let Some(extent) = self.extents.allocate(len) {
-                return Some(extent);
-            }
+        if self.unswept > 0
+            && self.sweep(sessions, now_ns) > 0
+            && let Some(extent) = self.extents.allocate(len)
+        {
+            return Some(extent);
         }
         self.granules.want(len);
         if !self.granules.is_exhausted() {
             return None;
         }
+        // Reads through the index left notes: who was read lately must not go first.
+        self.hear_notes(sessions, None);
         for round in 0..EVICTION_ROUNDS {
             if !self.evict_for(len, round, sessions, now_ns) {
                 break;
@@ -124,25 +153,34 @@ impl TenantShard {
                 return Some(extent);
             }
         }
+        if self.quarantine.is_empty() && !sessions.last_pins().is_empty() {
+            // Nothing was swept, so nothing was scanned: without this look a pin that has fallen
+            // would protect its entry from eviction for ever.
+            sessions.scan_pins(self.id);
+        }
         None
     }
 
     /// Evicts once and sweeps; `false` when nothing more can be gained.
     ///
-    /// The first rounds follow the policy. Where that frees scattered pieces only, the allocator names the cheapest
-    /// neighbours, so that a large value gets a contiguous place without emptying the cache.
+    /// The first rounds follow the policy. Where that frees scattered pieces only, the allocator
+    /// names the cheapest neighbours, so that a large value gets a contiguous place without
+    /// emptying the cache.
     fn evict_for(&mut self, len: u64, round: u32, sessions: &mut Sessions, now_ns: u64) -> bool {
         let pins = sessions.last_pins();
         let io_pins = &self.io_pins;
         let skip = |extent: Extent| pins.contains(extent.offset) || io_pins.contains(extent);
         let mut gained = 0;
-        // Values above the slabs need neighbours: the policy's order would empty a fifth of the cache for one.
+        // Values above the slabs need neighbours: the policy's order would empty a fifth of the
+        // cache for one.
         if round < 2 && len < SLAB_LEN_MAX {
             let want = len.max(EVICT_BATCH_BYTES.min(self.store.evictable_bytes() / 16));
             let evicted = self.store.evict(want, &skip, &mut self.effects);
             gained = evicted.entries;
             if evicted.entries == 0 && evicted.blocked == Some(Blocked::Empty) {
-                return self.drain_effects() > 0 && self.sweep(sessions, now_ns) > 0;
+                // Nothing to evict, but what was unlinked earlier may have lost its pins silently.
+                self.drain_effects();
+                return self.sweep(sessions, now_ns) > 0;
             }
         } else {
             let store = &self.store;
@@ -162,7 +200,20 @@ impl TenantShard {
         gained > 0 || swept > 0
     }
 
-    /// Makes a value visible. On success the store owns the extent; on failure it is free again, exactly once.
+    /// Counts the reads that sessions noted as uses of their entries. A note that was lost, or is
+    /// of an entry that has changed since, counts for nothing.
+    pub(crate) fn hear_notes(&mut self, sessions: &mut Sessions, only: Option<Place>) {
+        let Self { store, noted, .. } = self;
+        let lost = sessions.drain_notes(self.id, only, |note| {
+            if store.note_access(note.record, note.generation) {
+                noted.0 += 1;
+            }
+        });
+        noted.1 += lost;
+    }
+
+    /// Makes a value visible. On success the store owns the extent; on failure it is free again,
+    /// exactly once.
     pub(crate) fn publish(
         &mut self,
         hash: KeyHash,
@@ -218,15 +269,27 @@ impl TenantShard {
         count
     }
 
-    /// Whether enough was retired that a pin scan pays, or a pass ends with something to judge.
-    pub(crate) fn wants_sweep(&self, at_end_of_pass: bool) -> bool {
-        self.unswept >= SWEEP_BATCH || (at_end_of_pass && self.unswept > 0)
+    /// Whether a pin scan pays: enough was retired, or what was retired has waited for a while, or
+    /// the grace of a dead session's leases has ended. Whoever needs memory sweeps without asking.
+    pub(crate) fn wants_sweep(&self, now_ns: u64) -> bool {
+        self.unswept >= SWEEP_BATCH || self.next_sweep_ns().is_some_and(|due_ns| due_ns <= now_ns)
+    }
+
+    /// When the next sweep is due by time alone.
+    pub(crate) fn next_sweep_ns(&self) -> Option<u64> {
+        let unswept = (self.unswept > 0).then(|| self.swept_ns + SWEEP_INTERVAL_NS);
+        let dead = self.has_dead_leases().then_some(self.dead_due_ns);
+        match (unswept, dead) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
     }
 
     /// Scans the pins and frees what nobody holds; returns how many extents came free.
     pub(crate) fn sweep(&mut self, sessions: &mut Sessions, now_ns: u64) -> usize {
         let ticket = self.quarantine.ticket();
         self.unswept = 0;
+        self.swept_ns = now_ns;
         if self.quarantine.is_empty() {
             return 0;
         }
@@ -244,11 +307,16 @@ impl TenantShard {
             self.extents.free(extent.offset);
         }
         self.freed_events += self.freed.len() as u64;
+        if self.dead_due_ns <= now_ns {
+            // What is left of dead sessions is pinned or beyond this sweep's budget: look again
+            // later.
+            self.dead_due_ns = now_ns + DEAD_RETRY_NS;
+        }
         self.freed.len()
     }
 
-    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle budget allows, at
-    /// least one. `None`: no memory now.
+    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle
+    /// budget allows, at least one.
     pub(crate) fn lend(
         &mut self,
         session: SessionId,
@@ -256,7 +324,7 @@ impl TenantShard {
         count: u32,
         sessions: &mut Sessions,
         now_ns: u64,
-    ) -> Option<SlotRun> {
+    ) -> Result<SlotRun, NotLent> {
         let free =
             self.extents.stats().free + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
         let budget =
@@ -264,28 +332,29 @@ impl TenantShard {
         let slots = u32::try_from(budget / len)
             .unwrap_or(u32::MAX)
             .clamp(1, count.max(1));
-        let run = match self.extents.allocate_run(len, slots) {
-            Some(run) => run,
-            None => {
-                let extent = self.reserve(len, sessions, now_ns)?;
-                let slot_len = self
-                    .extents
-                    .block_len(extent.offset)
-                    .expect("just reserved");
-                SlotRun {
-                    offset: extent.offset,
-                    slot_len,
-                    count: 1,
-                }
-            },
+        let run = if let Some(run) = self.extents.allocate_run(len, slots) {
+            run
+        } else {
+            let extent = self
+                .reserve(len, sessions, now_ns)
+                .ok_or(NotLent::NoMemory)?;
+            let slot_len = self
+                .extents
+                .block_len(extent.offset)
+                .expect("just reserved");
+            SlotRun {
+                offset: extent.offset,
+                slot_len,
+                count: 1,
+            }
         };
         if self.leases.grant(session, run).is_err() {
             for slot in 0..u64::from(run.count) {
                 self.free(run.offset + slot * run.slot_len);
             }
-            return None;
+            return Err(NotLent::TooManySlots);
         }
-        Some(run)
+        Ok(run)
     }
 
     /// Takes back all leases of a session that ended.
@@ -294,6 +363,9 @@ impl TenantShard {
             match dead_until_ns {
                 None => self.free(extent.offset),
                 Some(until_ns) => {
+                    if !self.has_dead_leases() {
+                        self.dead_due_ns = until_ns;
+                    }
                     self.quarantine
                         .retire(extent, QuarantineReason::LeaseOfDead { until_ns });
                 },
@@ -324,7 +396,8 @@ impl TenantShard {
         }
     }
 
-    /// Takes out a waiter whose need fits now. What was found for it is free again, and nobody comes in between.
+    /// Takes out a waiter whose need fits now. What was found for it is free again, and nobody
+    /// comes in between.
     pub(crate) fn pop_served(&mut self, sessions: &mut Sessions, now_ns: u64) -> Option<Waiter> {
         let mut waiters = std::mem::replace(&mut self.waiters, OutOfMemoryQueue::new(1));
         let served = waiters.pop_ready(|need| match self.reserve(need, sessions, now_ns) {
@@ -341,11 +414,11 @@ impl TenantShard {
     /// Closes a granule that others need; `None` when this shard holds none that can be emptied.
     pub(crate) fn begin_vacate(&mut self, granule: Option<GranuleIndex>) -> Option<GranuleIndex> {
         let granule = match granule {
-            Some(granule) => self
-                .extents
-                .granules()
-                .any(|(held, _)| held == granule)
-                .then_some(granule)?,
+            // The home repeats its plans: what it names may be given back already, or be closing.
+            Some(granule) => {
+                let is_held = self.extents.granules().any(|(held, _)| held == granule);
+                (is_held && !self.extents.is_closing(granule)).then_some(granule)?
+            },
             None => self.extents.vacate_candidate()?,
         };
         self.extents.begin_vacate(granule);
@@ -355,18 +428,29 @@ impl TenantShard {
     /// Evicts up to `budget` entries of a granule that is being emptied; `true` when it is empty.
     pub(crate) fn vacate_step(
         &mut self,
-        granule: GranuleIndex,
+        vacating: &mut Vacating,
         budget: usize,
         sessions: &mut Sessions,
         now_ns: u64,
     ) -> bool {
-        let mut tags = Vec::new();
-        self.extents.tags_in(granule, &mut tags);
-        tags.truncate(budget);
-        let skip = |_: Extent| false;
-        for tag in tags {
-            // One by one: a kept one in between must not save the others.
-            self.store.evict_records(&[tag], &skip, &mut self.effects);
+        let granule = vacating.granule;
+        if vacating.tags.is_empty() {
+            // Once for many steps: a granule of small values holds a million.
+            self.extents.tags_in(granule, &mut vacating.tags);
+        }
+        let (start, end) = (granule.offset(), granule.offset() + GRANULE_BYTES);
+        let from = vacating.tags.len().saturating_sub(budget);
+        for tag in vacating.tags.drain(from..) {
+            // A record may have changed hands since it was listed: only who lives here has to go.
+            let lives_here = self
+                .store
+                .eviction_candidate(tag)
+                .is_some_and(|(extent, _)| extent.offset < end && extent.end() > start);
+            if lives_here {
+                // One by one: a kept one in between must not save the others.
+                self.store
+                    .evict_records(&[tag], &|_| false, &mut self.effects);
+            }
         }
         self.drain_effects();
         self.sweep(sessions, now_ns);
@@ -376,5 +460,122 @@ impl TenantShard {
     /// A new session or connection works with this tenant: have room ready.
     pub(crate) fn note_use(&mut self) {
         self.is_used = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chariot_memory::ArenaOptions;
+    use chariot_proto::WriteMode;
+    use chariot_shm::index::{IndexMemory, IndexOptions, IndexWriter};
+    use chariot_store::StoreOptions;
+
+    use super::*;
+
+    const SESSION: SessionId = SessionId(7);
+    const KEY: KeyHash = KeyHash { hi: 1, lo: 2 };
+
+    /// A share with one granule and a home that has no other.
+    fn share() -> TenantShard {
+        let options = ArenaOptions {
+            virtual_granules: 2,
+            hugetlb: false,
+        };
+        let arena = ArenaMemory::create("test-arena", options).unwrap();
+        let options = IndexOptions::new(64);
+        let memory = IndexMemory::heap(&options).unwrap();
+        let index = IndexWriter::new(memory, &options).unwrap();
+        let mut share = TenantShard::new(
+            TenantId(0),
+            KeySecret([0; 16]),
+            Arc::new(arena),
+            Store::new(index, StoreOptions::default()),
+        );
+        share.extents.add_granules(GranuleIndex(0), 1);
+        share.granules.on_exhausted();
+        share
+    }
+
+    fn publish(share: &mut TenantShard, len: u64) -> Extent {
+        publish_as(share, KEY, len)
+    }
+
+    fn publish_as(share: &mut TenantShard, key: KeyHash, len: u64) -> Extent {
+        let extent = share.reserve(len, &mut Sessions::default(), 0).unwrap();
+        let entry = NewEntry {
+            extent,
+            crc: None,
+            expiry_ms: 0,
+            write_mode: WriteMode::NoneEvict,
+            set_if_absent: false,
+        };
+        share.publish(key, &entry, 0).unwrap();
+        extent
+    }
+
+    #[test]
+    fn a_write_finds_memory_whose_pin_fell_silently() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        let extent = publish(&mut share, GRANULE_BYTES);
+        share.io_pins.pin(extent);
+        assert!(share.delete(KEY, 0));
+        assert_eq!(share.sweep(&mut sessions, 1), 0);
+        assert_eq!(share.reserve(4096, &mut sessions, 2), None);
+        assert!(share.io_pins.unpin(extent));
+        assert!(share.reserve(4096, &mut sessions, 3).is_some());
+    }
+
+    #[test]
+    fn leases_of_a_dead_session_come_back_by_time_alone() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        share.lend(SESSION, 4096, 1, &mut sessions, 0).unwrap();
+        share.drop_session(SESSION, Some(1_000_000_000));
+        assert_eq!(share.sweep(&mut sessions, 1), 0);
+        assert!(!share.wants_sweep(999_999_999));
+        assert_eq!(share.next_sweep_ns(), Some(1_000_000_000));
+        assert!(share.wants_sweep(1_000_000_000));
+        assert_eq!(share.sweep(&mut sessions, 1_000_000_000), 1);
+        assert_eq!(share.next_sweep_ns(), None);
+    }
+
+    #[test]
+    fn too_many_slots_are_refused_and_not_queued_for() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        let refused = loop {
+            if let Err(refused) = share.lend(SESSION, 64, 64, &mut sessions, 0) {
+                break refused;
+            }
+        };
+        assert_eq!(refused, NotLent::TooManySlots);
+        let free = share.extents.stats().free;
+        share.lend(SESSION, 64, 64, &mut sessions, 0).unwrap_err();
+        assert_eq!(
+            share.extents.stats().free,
+            free,
+            "what was not lent is free"
+        );
+    }
+
+    #[test]
+    fn a_granule_is_closed_once_however_often_the_home_asks() {
+        let mut share = share();
+        let granule = GranuleIndex(0);
+        assert_eq!(share.begin_vacate(Some(granule)), Some(granule));
+        assert_eq!(share.begin_vacate(Some(granule)), None);
+        assert_eq!(share.begin_vacate(None), None);
+        assert_eq!(share.begin_vacate(Some(GranuleIndex(1))), None, "not held");
+    }
+
+    #[test]
+    fn a_granule_is_emptied_in_bounded_steps() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        for hi in 0..3 {
+            publish_as(&mut share, KeyHash { hi, lo: 9 }, 4096);
+        }
+        let granule = share.begin_vacate(None).unwrap();
+        let mut vacating = Vacating::new(granule, 0);
+        assert!(!share.vacate_step(&mut vacating, 2, &mut sessions, 1));
+        assert_eq!(share.store.len(), 1, "no more than the budget");
+        assert!(share.vacate_step(&mut vacating, 2, &mut sessions, 2));
     }
 }

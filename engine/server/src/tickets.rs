@@ -1,11 +1,13 @@
 //! Outstanding calls of this shard's connections: a slab of answers to come.
 //!
-//! Lives on: the shard of the connection. A ticket is taken before a call leaves, redeemed by the reply that the
-//! owner's mailbox brings, and awaited by the connection's task. A task that is dropped while it waits (its peer
-//! went away) leaves its ticket orphaned; the reply then comes back from [`Tickets::redeem`] so that the shard
-//! undoes what it granted: a hold is released, a reservation aborted. Nothing is granted and forgotten.
+//! Lives on: the shard of the connection. A ticket is taken before a call leaves, redeemed by the
+//! reply that the owner's mailbox brings, and awaited by the connection's task. A task that is
+//! dropped while it waits (its peer went away) leaves its ticket orphaned; the reply then comes
+//! back from [`Tickets::redeem`] so that the shard undoes what it granted: a hold is released, a
+//! reservation aborted. Nothing is granted and forgotten.
 //!
-//! Bound: one ticket per call in flight; a connection has at most `limits::CALLS_PER_CONNECTION` of them.
+//! Bound: one ticket per call in flight; a connection has at most `limits::CALLS_PER_CONNECTION` of
+//! them.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -33,7 +35,8 @@ enum State {
 struct Slab {
     states: Vec<State>,
     free: Vec<u32>,
-    /// Replies that came and were never read: their task ended first. Drained by the shard, which undoes them.
+    /// Replies that came and were never read: their task ended first. Drained by the shard, which
+    /// undoes them.
     undelivered: Vec<Undelivered>,
 }
 
@@ -129,7 +132,7 @@ pub(crate) struct Answer {
 impl Future for Answer {
     type Output = Reply;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reply> {
         let id = self
             .id
             .expect("an answer is polled until it is ready, not beyond");
@@ -144,7 +147,7 @@ impl Future for Answer {
                     Poll::Ready(reply)
                 },
                 State::Waiting(waker) => {
-                    *waker = Some(context.waker().clone());
+                    *waker = Some(cx.waker().clone());
                     Poll::Pending
                 },
                 State::Free | State::Orphaned => unreachable!("the ticket belongs to this answer"),
@@ -230,6 +233,6 @@ mod tests {
         assert!(tickets.redeem(id, Reply::status(Status::Ok)).is_none());
         let mut context = Context::from_waker(Waker::noop());
         assert!(Box::pin(answer).as_mut().poll(&mut context).is_ready());
-        drop(tickets.redeem(id, Reply::status(Status::Ok)));
+        assert!(tickets.redeem(id, Reply::status(Status::Ok)).is_none());
     }
 }

@@ -20,5 +20,7 @@ pub(crate) enum Waiter {
         ticket: TicketId,
         /// Bytes of the value.
         len: u64,
+        /// Absolute monotonic nanoseconds, kept when it has to queue again.
+        deadline_ns: u64,
     },
 }

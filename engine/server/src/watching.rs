@@ -1,8 +1,9 @@
 //! Gets that wait for their key: the store's watchers plus their deadlines.
 //!
-//! Lives on: owner shard. A watcher ends exactly once: its key is published ([`Watching::take_woken`]), its deadline
-//! passes ([`Watching::take_expired`]), its request is cancelled, or its session ends. Connections of other shards
-//! watch under a session number of their own kind ([`caller_session`]).
+//! Lives on: owner shard. A watcher ends exactly once: its key is published
+//! ([`Watching::take_woken`]), its deadline passes ([`Watching::take_expired`]), its request is
+//! cancelled, or its session ends. Connections of other shards watch under a session number of
+//! their own kind ([`caller_session`]).
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,17 @@
-//! The bell of a shard: one eventfd, a `sleeping` word before it, and the counters that the watchdog reads.
+//! The bell of a shard: one eventfd, a `sleeping` word before it, and the counters that the
+//! watchdog reads.
 //!
 //! Lives on: the shard sleeps on it; any thread rings it through a [`BellHandle`].
 //!
-//! The protocol is Dekker's. A sender stores its message, fences, and looks at `sleeping`; the shard
-//! stores `sleeping`, fences, and looks at its queues. At least one of them sees the other, so no wake
-//! is lost, and a shard that is awake costs its senders no system call. The kernel rings the same
-//! eventfd for the data ring's completions (registered in `data_ring.rs`, armed only for the sleep).
+//! The protocol is Dekker's. A sender stores its message, fences, and looks at `sleeping`; the
+//! shard stores `sleeping`, fences, and looks at its queues. At least one of them sees the other,
+//! so no wake is lost, and a shard that is awake costs its senders no system call. The kernel rings
+//! the same eventfd for the data ring's completions (registered in `data_ring.rs`, armed only for
+//! the sleep).
 //!
-//! A second eventfd, the *rescue*, belongs to the watchdog alone: several reads are always armed on it,
-//! so that it wakes the executor even when the read on the bell was consumed by a wake that glommio lost.
+//! A second eventfd, the *rescue*, belongs to the watchdog alone: several reads are always armed on
+//! it, so that it wakes the executor even when the read on the bell was consumed by a wake that
+//! glommio lost.
 
 use std::fmt;
 use std::fs::File;
@@ -24,7 +27,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 )]
 pub(crate) const ONE: [u8; 8] = 1_u64.to_ne_bytes();
 
-/// What a shard shows to other threads. Every word is on a line of its own where it is written often.
+/// What a shard shows to other threads. Every word is on a line of its own where it is written
+/// often.
 #[derive(Debug)]
 pub(crate) struct BellShared {
     sleeping: SleepWord,

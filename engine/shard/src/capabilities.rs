@@ -1,7 +1,7 @@
 //! What this kernel and this container allow, asked once before anything is built on it.
 //!
-//! Every refusal names its cause and the remedy: an operator reads it, once, at three in the morning.
-//! Lives on: any thread.
+//! Every refusal names its cause and the remedy: an operator reads it, once, at three in the
+//! morning. Lives on: any thread.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -182,11 +182,13 @@ fn explain_setup(error: &io::Error, disabled: Option<&str>, memlock_bytes: u64) 
         (Some(libc::EPERM | libc::EACCES), _) => ProbeError::new(
             "io_uring_setup is refused, most likely by a seccomp profile (docker and containerd \
              refuse it by default)",
-            "allow io_uring_setup, io_uring_enter and io_uring_register in the profile, or run with \
+            "allow io_uring_setup, io_uring_enter and io_uring_register in the profile, or run \
+             with \
              `--security-opt seccomp=unconfined`",
         ),
         (Some(libc::ENOSYS), _) => ProbeError::new(
-            "io_uring_setup does not exist here: the kernel was built without CONFIG_IO_URING, or a \
+            "io_uring_setup does not exist here: the kernel was built without CONFIG_IO_URING, or \
+             a \
              sandbox (gVisor) stands in front of it",
             "run on a Linux kernel with io_uring, outside of the sandbox",
         ),

@@ -1,8 +1,8 @@
 //! Between the control thread and a shard: two bounded queues and two eventfds.
 //!
-//! Towards the shard, many control tasks share one producer under a mutex that the shard never takes,
-//! and the wake is the shard's bell. Towards the control thread, the shard's own ring and an eventfd
-//! that a reactor (tokio's `AsyncFd`) can wait for: no `Waker` of either side crosses over.
+//! Towards the shard, many control tasks share one producer under a mutex that the shard never
+//! takes, and the wake is the shard's bell. Towards the control thread, the shard's own ring and an
+//! eventfd that a reactor (tokio's `AsyncFd`) can wait for: no `Waker` of either side crosses over.
 
 use std::fmt;
 use std::fs::File;

@@ -1,20 +1,21 @@
 //! The data ring: the raw `io_uring` of a shard, between the sockets and the arena.
 //!
-//! Lives on: owner shard. Operations are pushed by futures (`op.rs`, `socket.rs`, `file.rs`, `poll.rs`) into
-//! slots (`slots.rs`); the driver's `turn` submits them all and reaps what is done in one enter, and
-//! makes no system call when there is neither (`ring.rs`).
+//! Lives on: owner shard. Operations are pushed by futures (`op.rs`, `socket.rs`, `file.rs`,
+//! `poll.rs`) into slots (`slots.rs`); the driver's `turn` submits them all and reaps what is done
+//! in one enter, and makes no system call when there is neither (`ring.rs`).
 //!
-//! Invariants: a slot owns the descriptor and the memory of its operation from before the submission
-//! until the kernel's last completion for it, whatever becomes of the future that waits (a dropped
-//! future leaves an orphan that is cancelled). The kernel never holds more than `RING_IN_FLIGHT_MAX`
-//! operations; further ones wait in the backlog. The bell's eventfd is registered but disabled while the
-//! shard is awake, else running our own task work would ring our own bell.
+//! Invariants: a slot owns the descriptor and the memory of its operation from before the
+//! submission until the kernel's last completion for it, whatever becomes of the future that waits
+//! (a dropped future leaves an orphan that is cancelled). The kernel never holds more than
+//! `RING_IN_FLIGHT_MAX` operations; further ones wait in the backlog. The bell's eventfd is
+//! registered but disabled while the shard is awake, else running our own task work would ring our
+//! own bell.
 //!
-//! Polls live in a second ring without `DEFER_TASKRUN`. What is polled are eventfds, and a deferred ring
-//! would have to signal its own eventfd from inside the write to theirs. The kernel forbids that nesting and
-//! puts it off to an RCU callback: milliseconds late on every kernel, and on 6.18 only the first time (the
-//! pending bit is never cleared), so that the second such wake is lost for ever. Without deferral the
-//! shard's own thread posts the completion, outside of the nesting.
+//! Polls live in a second ring without `DEFER_TASKRUN`. What is polled are eventfds, and a deferred
+//! ring would have to signal its own eventfd from inside the write to theirs. The kernel forbids
+//! that nesting and puts it off to an RCU callback: milliseconds late on every kernel, and on 6.18
+//! only the first time (the pending bit is never cleared), so that the second such wake is lost for
+//! ever. Without deferral the shard's own thread posts the completion, outside of the nesting.
 
 mod file;
 mod mode;
@@ -34,8 +35,8 @@ use ring::Ring;
 
 pub use mode::RingMode;
 pub use poll::{PollHandle, ReadyEvent};
-pub(crate) use socket::RawAddress;
 pub use socket::Piece;
+pub(crate) use socket::RawAddress;
 pub use span::{IoFd, IoSpan, OutOfBounds, StableMemory};
 
 pub(crate) use mode::build_ring;
@@ -104,20 +105,20 @@ impl DataRing {
         self.data.stats()
     }
 
-    /// Returns how many operations are not finished: in the kernel, waiting, or orphaned. Polls that
-    /// run do not count.
+    /// Returns how many operations are not finished: in the kernel, waiting, or orphaned. Polls
+    /// that run do not count.
     pub fn in_flight(&self) -> usize {
         self.data.in_flight()
     }
 
-    /// Takes the next descriptor that a multishot poll found ready, each at most once at a time. The
-    /// shard does not sleep while there is one: take them all in each round.
+    /// Takes the next descriptor that a multishot poll found ready, each at most once at a time.
+    /// The shard does not sleep while there is one: take them all in each round.
     pub fn take_ready(&self) -> Option<ReadyEvent> {
         self.polls.take_ready()
     }
 
-    /// Submits everything that waits and reaps everything that is done; returns how many completions
-    /// came. Without either it is a few loads.
+    /// Submits everything that waits and reaps everything that is done; returns how many
+    /// completions came. Without either it is a few loads.
     pub(crate) fn turn(&self) -> io::Result<usize> {
         Ok(self.data.turn()? + self.polls.turn()?)
     }
@@ -144,8 +145,8 @@ impl DataRing {
         self.data.arm_wake(deadline_ns)
     }
 
-    /// Cancels everything and waits a bounded time for the kernel; what it still holds is leaked, so
-    /// that no memory is reused under a running operation.
+    /// Cancels everything and waits a bounded time for the kernel; what it still holds is leaked,
+    /// so that no memory is reused under a running operation.
     pub(crate) fn close(&self) {
         self.data.close();
         self.polls.close();

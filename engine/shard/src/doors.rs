@@ -1,4 +1,5 @@
-//! Descriptors that are made once, off the data path: listeners that shards share, bells that clients ring.
+//! Descriptors that are made once, off the data path: listeners that shards share, bells that
+//! clients ring.
 //!
 //! Lives on: control thread.
 
@@ -11,13 +12,18 @@ use crate::data_ring::RawAddress;
 /// Connections that wait to be accepted, per listener; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: libc::c_int = 1024;
 
-/// Listens on an address that every shard of the process listens on, too (`SO_REUSEPORT`): the kernel spreads
-/// connections over them. The descriptor is closed on exec and in blocking mode, as the data ring wants it.
+/// Listens on an address that every shard of the process listens on, too (`SO_REUSEPORT`): the
+/// kernel spreads connections over them. The descriptor is closed on exec and in blocking mode, as
+/// the data ring wants it.
 ///
 /// # Errors
 /// The kernel's: the address is taken, or not this host's.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = if address.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
     // SAFETY: socket(2) takes no pointer; its result is checked.
     let raw = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
     if raw < 0 {
@@ -44,8 +50,13 @@ fn set_one(raw: libc::c_int, name: libc::c_int) -> io::Result<()> {
     let one: libc::c_int = 1;
     let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("four bytes");
     // SAFETY: setsockopt(2) reads `size` bytes at the pointer: those of `one`, alive here.
-    let failed = unsafe { libc::setsockopt(raw, libc::SOL_SOCKET, name, (&raw const one).cast(), size) };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let failed =
+        unsafe { libc::setsockopt(raw, libc::SOL_SOCKET, name, (&raw const one).cast(), size) };
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Makes the bell of a session on one shard: an eventfd that the client writes and the shard polls.
@@ -66,7 +77,13 @@ mod tests {
         let address = first.local_addr().unwrap();
         let second = listen(address).unwrap();
         assert_eq!(second.local_addr().unwrap(), address);
-        assert!(TcpListener::bind(address).is_err(), "without the option it is taken");
-        assert!(listen("192.0.2.1:1".parse().unwrap()).is_err(), "not an address of this host");
+        assert!(
+            TcpListener::bind(address).is_err(),
+            "without the option it is taken"
+        );
+        assert!(
+            listen("192.0.2.1:1".parse().unwrap()).is_err(),
+            "not an address of this host"
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! The one loop of a shard.
 //!
-//! Lives on: owner shard. A round turns the data ring (submit and reap in one enter, no system call when
-//! there is nothing to do), fires timers, calls [`Pass::pass`], and lets local tasks run. A round without
-//! work is repeated within the spin budget; then the driver declares itself asleep, looks at everything
-//! once more, and waits for the bell. Neighbours: `bell.rs` (sleep and wake), `data_ring.rs`, `timers.rs`.
+//! Lives on: owner shard. A round turns the data ring (submit and reap in one enter, no system call
+//! when there is nothing to do), fires timers, calls [`Pass::pass`], and lets local tasks run. A
+//! round without work is repeated within the spin budget; then the driver declares itself asleep,
+//! looks at everything once more, and waits for the bell. Neighbours: `bell.rs` (sleep and wake),
+//! `data_ring.rs`, `timers.rs`.
 
 use std::future::Future;
 use std::io;
@@ -37,8 +38,8 @@ pub struct Progress {
 
 /// The work of one shard, called by the driver. Lives on: owner shard.
 ///
-/// Order of calls: `pass`*, then before a sleep `prepare_sleep`, a full fence, `pending`; after it, or
-/// when `pending` said so, `woke`.
+/// Order of calls: `pass`*, then before a sleep `prepare_sleep`, a full fence, `pending`; after it,
+/// or when `pending` said so, `woke`.
 pub trait Pass {
     /// Does one round with bounded batches (mailboxes, session rings, own timers) at time `now_ns`.
     fn pass(&mut self, now_ns: u64) -> Progress;
@@ -175,7 +176,8 @@ async fn run_local_tasks() {
 
 type BellRead = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
-/// The one read that is armed on the bell while the shard sleeps; it outlives sleeps that are cut short.
+/// The one read that is armed on the bell while the shard sleeps; it outlives sleeps that are cut
+/// short.
 struct BellWaiter {
     bell: Rc<BufferedFile>,
     read: Option<BellRead>,
@@ -190,8 +192,8 @@ impl BellWaiter {
         })
     }
 
-    /// Waits for the bell, or until anything else runs on this shard: local tasks that were runnable when
-    /// the driver fell asleep run after it, and what they start needs another round.
+    /// Waits for the bell, or until anything else runs on this shard: local tasks that were
+    /// runnable when the driver fell asleep run after it, and what they start needs another round.
     async fn wait(&mut self, core: &ShardCore) -> io::Result<()> {
         let bell = &self.bell;
         let mut read = self
@@ -219,10 +221,11 @@ impl BellWaiter {
     }
 }
 
-/// Adopts an eventfd as a file of glommio, the only door to a read in the ring that glommio parks in.
+/// Adopts an eventfd as a file of glommio, the only door to a read in the ring that glommio parks
+/// in.
 pub(crate) fn eventfd_file(raw: std::os::fd::RawFd) -> BufferedFile {
-    // SAFETY: the callers pass a descriptor that they have just released from an `OwnedFd`, so it is
-    // open and the file becomes its only owner.
+    // SAFETY: the callers pass a descriptor that they have just released from an `OwnedFd`, so it
+    // is open and the file becomes its only owner.
     unsafe { BufferedFile::from_raw_fd(raw) }
 }
 

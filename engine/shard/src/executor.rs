@@ -25,15 +25,18 @@ use crate::limits::{GLOMMIO_IO_BYTES, HEARTBEAT_MS, RESCUE_READS};
 use crate::spin::SpinSetting;
 use crate::timers::{Elapsed, Sleep, Timeout, Timers};
 
-/// The rails against glommio's parking over runnable tasks. All on by default; tests switch them off.
+/// The rails against glommio's parking over runnable tasks. All on by default; tests switch them
+/// off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rails {
-    /// Preempt timer of the executor. The defect needs the thread to be off the CPU for as long as this
-    /// at the wrong moment; nothing on a shard depends on preemption, so the default is an hour.
+    /// Preempt timer of the executor. The defect needs the thread to be off the CPU for as long as
+    /// this at the wrong moment; nothing on a shard depends on preemption, so the default is an
+    /// hour.
     pub preempt_timer: Duration,
     /// Heartbeat every 10 ms while the shard sleeps with requests in flight.
     pub heartbeat: bool,
-    /// Reads armed on the rescue eventfd, without which a [`crate::Watchdog`] cannot wake the shard.
+    /// Reads armed on the rescue eventfd, without which a [`crate::Watchdog`] cannot wake the
+    /// shard.
     pub rescue: bool,
 }
 
@@ -109,7 +112,8 @@ impl ShardSeat {
     }
 }
 
-/// Why a shard could not be started. The operator can fix each by its remedy in `KernelCapabilities`.
+/// Why a shard could not be started. The operator can fix each by its remedy in
+/// `KernelCapabilities`.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The executor could not be made: CPU out of range, memlock, `io_uring` or threads refused.
@@ -130,8 +134,8 @@ impl ShardExecutor {
     /// Gives `seat` a thread, pins it, makes its data ring there, and runs `main` to its end.
     ///
     /// # Errors
-    /// [`SpawnError::Executor`] when the thread cannot be made; failures inside the thread come from
-    /// [`ShardJoin::join`].
+    /// [`SpawnError::Executor`] when the thread cannot be made; failures inside the thread come
+    /// from [`ShardJoin::join`].
     pub fn spawn<F, Fut, T>(seat: ShardSeat, main: F) -> Result<ShardJoin<T>, SpawnError>
     where
         F: FnOnce(ShardContext) -> Fut + Send + 'static,
@@ -180,8 +184,8 @@ impl<T: Send + 'static> ShardJoin<T> {
     /// Waits until the shard's main future has ended and returns what it returned.
     ///
     /// # Errors
-    /// [`SpawnError::Executor`] when the executor or the data ring could not be made in its thread, or
-    /// the main future panicked.
+    /// [`SpawnError::Executor`] when the executor or the data ring could not be made in its thread,
+    /// or the main future panicked.
     pub fn join(self) -> Result<T, SpawnError> {
         let name = self.name;
         match self.handle.join() {
@@ -280,8 +284,8 @@ impl ShardContext {
         Timeout::new(self.sleep_until(deadline_ns), future).await
     }
 
-    /// Lets the driver make a round before the calling task goes on. Long work yields with this one,
-    /// so that the driver knows of it and does not fall asleep.
+    /// Lets the driver make a round before the calling task goes on. Long work yields with this
+    /// one, so that the driver knows of it and does not fall asleep.
     pub async fn yield_now(&self) {
         let mut yielded = false;
         std::future::poll_fn(|cx| {
@@ -301,7 +305,8 @@ impl ShardContext {
     }
 }
 
-/// A task on its own shard; awaiting it gives its result, dropping it cancels it. Lives on: owner shard.
+/// A task on its own shard; awaiting it gives its result, dropping it cancels it. Lives on: owner
+/// shard.
 #[derive(Debug)]
 #[must_use = "dropping a task cancels it: detach it or keep it"]
 pub struct LocalTask<T> {
@@ -341,8 +346,8 @@ pub(crate) struct ShardCore {
     yielded: RefCell<Vec<Waker>>,
     driving: Cell<bool>,
     stopping: Cell<bool>,
-    /// The sleeping driver's waker. Tasks that were still runnable when it fell asleep may have started
-    /// operations or timers since, or changed what its pass looks at.
+    /// The sleeping driver's waker. Tasks that were still runnable when it fell asleep may have
+    /// started operations or timers since, or changed what its pass looks at.
     asleep: RefCell<Option<Waker>>,
     heartbeat_wanted: Cell<bool>,
     heartbeat_waker: RefCell<Option<Waker>>,
@@ -462,8 +467,8 @@ impl ShardCore {
         .await;
     }
 
-    /// Arms the reads on the rescue eventfd. What they read does not matter: any completion makes the
-    /// executor look at its tasks again.
+    /// Arms the reads on the rescue eventfd. What they read does not matter: any completion makes
+    /// the executor look at its tasks again.
     fn start_rescue(self: &Rc<Self>) -> io::Result<Vec<glommio::Task<()>>> {
         let reads = if self.rails.rescue { RESCUE_READS } else { 0 };
         let mut tasks = Vec::with_capacity(reads);

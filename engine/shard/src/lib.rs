@@ -1,22 +1,22 @@
 //! The runtime of one shard: executor, data ring, bell, mailboxes, watchdog.
 //!
 //! This is the only crate that names glommio. A shard is one pinned thread with a glommio executor
-//! (placement, local tasks) and one raw `io_uring` of its own, the data ring (everything that carries
-//! payload). One *driver* loop per shard ([`ShardContext::run`]) turns the data ring, fires timers and
-//! calls the shard's [`Pass`] (session rings, mailboxes), lets local tasks run in between, spins for a
-//! bounded time and then sleeps on the shard's *bell*.
+//! (placement, local tasks) and one raw `io_uring` of its own, the data ring (everything that
+//! carries payload). One *driver* loop per shard ([`ShardContext::run`]) turns the data ring, fires
+//! timers and calls the shard's [`Pass`] (session rings, mailboxes), lets local tasks run in
+//! between, spins for a bounded time and then sleeps on the shard's *bell*.
 //!
 //! ```text
-//!  other shards ── Mailboxes ──┐                       ┌── local tasks (connections) ── ring futures
+//!  other shards ── Mailboxes ──┐                       ┌─ local tasks (connections) ─ ring futures
 //!  control thread ─ Control ───┼─ BellHandle::ring ─▶ driver ── Pass::pass
-//!  kernel (CQ eventfd) ────────┘       (eventfd)       └── DataRing::turn ── one io_uring_enter
+//!  kernel (CQ eventfd) ────────┘       (eventfd)       └─ DataRing::turn ─ one io_uring_enter
 //! ```
 //!
-//! Rails, each against a defect measured on glommio 0.9.0: no `Waker` leaves its thread (the queues in
-//! here carry messages, the bell carries the wake); the preempt timer is so long that no descheduling
-//! outlasts it, which removes the window in which the executor parks over runnable tasks; a heartbeat
-//! while requests are in flight and a [`Watchdog`] rescue it should it happen all the same; nothing
-//! uses glommio's files, sockets or timers on the data path.
+//! Rails, each against a defect measured on glommio 0.9.0: no `Waker` leaves its thread (the queues
+//! in here carry messages, the bell carries the wake); the preempt timer is so long that no
+//! descheduling outlasts it, which removes the window in which the executor parks over runnable
+//! tasks; a heartbeat while requests are in flight and a [`Watchdog`] rescue it should it happen
+//! all the same; nothing uses glommio's files, sockets or timers on the data path.
 //!
 //! Files in reading order: `executor.rs`, `driver.rs`, `bell.rs`, `data_ring.rs` (and its folder),
 //! `mailbox.rs`, `control.rs`, `timers.rs`, `spin.rs`, `watchdog.rs`, `capabilities.rs`.

@@ -19,7 +19,8 @@ pub(crate) const GATHER_MAX: usize = 64;
 /// Sleeping timers of one shard: one for each operation that may be awaited with a deadline.
 pub(crate) const TIMERS_MAX: usize = RING_OPERATIONS_MAX;
 
-/// Messages that wait for room in a full mailbox, for each receiver; beyond that the sender is told.
+/// Messages that wait for room in a full mailbox, for each receiver; beyond that the sender is
+/// told.
 pub(crate) const MAILBOX_OVERFLOW_MAX: usize = 16_384;
 
 /// Longest spin before sleeping that `auto` chooses.

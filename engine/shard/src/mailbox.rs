@@ -1,10 +1,10 @@
 //! Mailboxes: the only way from one shard to another.
 //!
-//! Lives on: each end on its own shard. A full mesh of bounded single-producer rings; each message is
-//! moved, so that no memory is shared. A full ring never blocks its sender (two shards that wait for each
-//! other's full rings would wait for ever): messages then wait in the sender's own overflow queue, the
-//! sender is told ([`Delivery::Queued`]) and slows its clients down, and the receiver rings it when there
-//! is room again (`starved`, a Dekker pair like the bell's own).
+//! Lives on: each end on its own shard. A full mesh of bounded single-producer rings; each message
+//! is moved, so that no memory is shared. A full ring never blocks its sender (two shards that wait
+//! for each other's full rings would wait for ever): messages then wait in the sender's own
+//! overflow queue, the sender is told ([`Delivery::Queued`]) and slows its clients down, and the
+//! receiver rings it when there is room again (`starved`, a Dekker pair like the bell's own).
 //!
 //! ```text
 //!  send ─▶ ring (capacity) ─────────────▶ poll        per ordered pair of shards
@@ -67,8 +67,8 @@ pub struct Mailboxes<M> {
     overflow_max: usize,
 }
 
-/// Makes the full mesh between the shards whose bells are given, in their order, with rings of `capacity`
-/// messages each. Memory: `n × (n − 1) × capacity` messages.
+/// Makes the full mesh between the shards whose bells are given, in their order, with rings of
+/// `capacity` messages each. Memory: `n × (n − 1) × capacity` messages.
 ///
 /// # Panics
 /// When there are more shards than ids, or `capacity` is 0.
@@ -117,7 +117,8 @@ impl<M: Send> Mailboxes<M> {
         self.outgoing.len()
     }
 
-    /// Sends `message` to another shard, in order with earlier ones. It is seen after [`Self::flush`].
+    /// Sends `message` to another shard, in order with earlier ones. It is seen after
+    /// [`Self::flush`].
     ///
     /// # Errors
     /// [`MailboxFull`] when the overflow queue (16,384 messages) is full, too.
@@ -157,8 +158,8 @@ impl<M: Send> Mailboxes<M> {
             .sum()
     }
 
-    /// Hands at most `budget` messages to `handle`, with their senders, no sender preferred; returns
-    /// how many there were.
+    /// Hands at most `budget` messages to `handle`, with their senders, no sender preferred;
+    /// returns how many there were.
     pub fn poll(&mut self, budget: usize, mut handle: impl FnMut(ShardId, M)) -> usize {
         let count = self.incoming.len();
         let share = budget.div_ceil(count.max(1)).max(1);

@@ -1,9 +1,9 @@
 //! How long an idle shard polls before it sleeps.
 //!
-//! A sleep and its wake cost 40 to 60 µs of latency, a spin costs the core. `auto` spins as long as the
-//! core is the shard's own, and stops when the kernel takes the CPU away from it by force
-//! (`ru_nivcsw` rises): then somebody else needs the core, and on a shared core a spinning server was
-//! measured to make a same-core client 28 times slower. Lives on: owner shard.
+//! A sleep and its wake cost 40 to 60 µs of latency, a spin costs the core. `auto` spins as long as
+//! the core is the shard's own, and stops when the kernel takes the CPU away from it by force
+//! (`ru_nivcsw` rises): then somebody else needs the core, and on a shared core a spinning server
+//! was measured to make a same-core client 28 times slower. Lives on: owner shard.
 
 use std::mem::MaybeUninit;
 

@@ -1,7 +1,8 @@
-//! Timers of a shard: a heap of deadlines that the driver fires; one kernel timeout for the earliest.
+//! Timers of a shard: a heap of deadlines that the driver fires; one kernel timeout for the
+//! earliest.
 //!
-//! Lives on: owner shard. glommio's own timers are not used: they fire only when its queue runs empty,
-//! and each park would arm and cancel one in the kernel.
+//! Lives on: owner shard. glommio's own timers are not used: they fire only when its queue runs
+//! empty, and each park would arm and cancel one in the kernel.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;

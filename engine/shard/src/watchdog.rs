@@ -1,10 +1,10 @@
 //! The watchdog: wakes a shard that stands still although it should not.
 //!
-//! Lives on: control thread. Every 20 ms it compares each shard's rounds with those of the last tick. A shard
-//! that has not moved for 20 ms, and is awake, or has requests in flight, or has not seen a ring of its
-//! bell, gets one write to its rescue eventfd, on which glommio always has reads in flight: the executor
-//! comes out of its park and runs what it had forgotten. A shard that is merely busy with a long round
-//! takes no harm from it.
+//! Lives on: control thread. Every 20 ms it compares each shard's rounds with those of the last
+//! tick. A shard that has not moved for 20 ms, and is awake, or has requests in flight, or has not
+//! seen a ring of its bell, gets one write to its rescue eventfd, on which glommio always has reads
+//! in flight: the executor comes out of its park and runs what it had forgotten. A shard that is
+//! merely busy with a long round takes no harm from it.
 
 use std::sync::Arc;
 

@@ -77,7 +77,8 @@ fn post(slot: &Slot, bell: &BellHandle, request: u64) {
     bell.ring();
 }
 
-/// Sends `rounds` requests with random pauses of up to `pause_max` spins; returns the driver's counts.
+/// Sends `rounds` requests with random pauses of up to `pause_max` spins; returns the driver's
+/// counts.
 fn ping_pong(spin_us: u32, rounds: u64, pause_max: u64) -> DriverStats {
     let slot = Arc::new(Slot::default());
     let seat = seat(spin_us);

@@ -1,5 +1,6 @@
-//! What the runtime costs, beside plain threads in the same run. Smoke sizes under `cargo test`; figures with
-//! `cargo test --release -p chariot-shard --test measure -- --ignored --nocapture --test-threads 1`.
+//! What the runtime costs, beside plain threads in the same run. Smoke sizes under `cargo test`;
+//! figures with `cargo test --release -p chariot-shard --test measure -- --ignored --nocapture
+//! --test-threads 1`.
 
 #![expect(
     clippy::print_stdout,
@@ -34,7 +35,8 @@ fn pin(cpu: usize) {
     let set = unsafe { set.assume_init_mut() };
     // SAFETY: CPU_SET writes one bit of the set; `cpu` is 0 or 1.
     unsafe { libc::CPU_SET(cpu, set) };
-    // SAFETY: sched_setaffinity(2) reads the set's bytes, alive here. A refusal leaves the thread unpinned.
+    // SAFETY: sched_setaffinity(2) reads the set's bytes, alive here. A refusal leaves the thread
+    // unpinned.
     let _refused = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
 }
 
@@ -208,7 +210,8 @@ fn futex_round_trips(rounds: u64, pause: Duration) {
     report("plain threads, futex (floor of parked)", times);
 }
 
-/// Sends `count` MiB from a plain thread on CPU 0; returns bytes per second as seen by the receiver.
+/// Sends `count` MiB from a plain thread on CPU 0; returns bytes per second as seen by the
+/// receiver.
 fn throughput(count: usize, receive: impl FnOnce(TcpListener, usize)) -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

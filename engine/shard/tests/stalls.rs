@@ -1,7 +1,9 @@
-//! The conditions in which glommio parks over runnable tasks: threads that lose their CPU at any moment.
+//! The conditions in which glommio parks over runnable tasks: threads that lose their CPU at any
+//! moment.
 //!
-//! The workload runs in a process of its own, which the test stops and continues at random while three
-//! hogs per CPU compete with it. A request may wait as long as its threads are off the CPU, and 100 ms.
+//! The workload runs in a process of its own, which the test stops and continues at random while
+//! three hogs per CPU compete with it. A request may wait as long as its threads are off the CPU,
+//! and 100 ms.
 
 #![expect(
     clippy::print_stdout,
@@ -88,7 +90,8 @@ fn run_delay_ns(thread: i32) -> u64 {
         .unwrap_or(0)
 }
 
-/// Runs requests for `time`; returns the longest wait beyond time off the CPU, and how many there were.
+/// Runs requests for `time`; returns the longest wait beyond time off the CPU, and how many there
+/// were.
 fn request_loop(shared: &Shared, ring: impl Fn(), time: Duration) -> (Duration, u64) {
     let threads = [shared.shard_thread.load(Ordering::Acquire), thread_id()];
     let delays = || threads.map(run_delay_ns).iter().sum::<u64>();
@@ -181,12 +184,14 @@ fn stall_workload() {
 
 fn signal(process: u32, signal: libc::c_int) {
     let process = libc::pid_t::try_from(process).unwrap();
-    // SAFETY: kill(2) takes two integers and no memory; the process is our own child, not yet waited for.
+    // SAFETY: kill(2) takes two integers and no memory; the process is our own child, not yet
+    // waited for.
     let failed = unsafe { libc::kill(process, signal) };
     assert_eq!(failed, 0, "{}", std::io::Error::last_os_error());
 }
 
-/// Stops and continues the workload at random for `seconds`; returns its report and the longest stop.
+/// Stops and continues the workload at random for `seconds`; returns its report and the longest
+/// stop.
 fn run_stopped_and_continued(seconds: u64) -> (String, Duration) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "stall_workload", "--ignored", "--nocapture"])
@@ -246,7 +251,8 @@ fn no_request_waits_beyond_its_time_off_the_cpu_for_a_minute() {
     judge(60);
 }
 
-/// Lets a restless shard run with `rails` for `time` and returns the longest standstill of its rounds.
+/// Lets a restless shard run with `rails` for `time` and returns the longest standstill of its
+/// rounds.
 fn longest_standstill(rails: Rails, watched: bool, time: Duration) -> (Duration, u64) {
     let shared = Arc::new(Shared::default());
     let seat = seat_with(rails, 0);
@@ -287,7 +293,8 @@ fn longest_standstill(rails: Rails, watched: bool, time: Duration) -> (Duration,
     (longest, watchdog.stats().kicks)
 }
 
-/// A preempt timer so short that a round is often longer: the defect strikes without any contention.
+/// A preempt timer so short that a round is often longer: the defect strikes without any
+/// contention.
 const HAIR_TRIGGER: Rails = Rails {
     preempt_timer: Duration::from_micros(50),
     heartbeat: false,

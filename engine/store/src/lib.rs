@@ -4,8 +4,8 @@
 //! index, orders them by an eviction [`Policy`], expires them by a timer wheel, and says what
 //! became free as [`Effects`]. [`Watchers`] are the gets that wait for a key.
 //!
-//! Lives on: owner shard. No clock, no I/O, no thread: time is passed in (milliseconds of the coarse
-//! monotonic clock), events come in as calls, effects go out to the caller.
+//! Lives on: owner shard. No clock, no I/O, no thread: time is passed in (milliseconds of the
+//! coarse monotonic clock), events come in as calls, effects go out to the caller.
 //!
 //! Invariants:
 //! 1. A store is the only writer of its index; each extent of a live entry is named by exactly one

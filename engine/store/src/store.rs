@@ -65,8 +65,8 @@ pub struct Advanced {
 
 /// Returns how many entries `metadata_bytes` of metadata memory hold, for the index's capacity.
 ///
-/// An entry costs its record (64), its share of buckets (16 at the worst point), links (16) and, with
-/// `s3fifo`, the ghost queue (2). The allocator's share is counted with the arena.
+/// An entry costs its record (64), its share of buckets (16 at the worst point), links (16) and,
+/// with `s3fifo`, the ghost queue (2). The allocator's share is counted with the arena.
 pub fn entries_for(metadata_bytes: u64, policy: Policy) -> u32 {
     let ghost = match policy {
         Policy::Lru => 0,
@@ -186,8 +186,8 @@ impl Store {
     /// or not: a pin keeps the extent from reuse, not the record).
     ///
     /// # Errors
-    /// [`InsertError::Exists`], [`InsertError::MetadataFull`]: the new extent stays the caller's, to
-    /// give back. Entries that were evicted in vain stay evicted.
+    /// [`InsertError::Exists`], [`InsertError::MetadataFull`]: the new extent stays the caller's,
+    /// to give back. Entries that were evicted in vain stay evicted.
     ///
     /// # Panics
     /// When the extent or expiry is outside the ranges of [`NewEntry`].
@@ -234,8 +234,8 @@ impl Store {
         true
     }
 
-    /// Sets when a key expires (`expiry_ms`, 0 = never); returns whether it was present and its time
-    /// not over. Version and generation stay: pins that stand are not disturbed.
+    /// Sets when a key expires (`expiry_ms`, 0 = never); returns whether it was present and its
+    /// time not over. Version and generation stay: pins that stand are not disturbed.
     ///
     /// # Panics
     /// When `expiry_ms` has more than 48 bits.

@@ -5,6 +5,7 @@ use crate::tree::{Complaint, Tree};
 /// What a crate may depend on among our own (normal and build dependencies). Arrows point one way:
 /// daemon, server, {store, shard, memory}, base, wire. A crate that is not listed is a complaint.
 const EDGES: &[(&str, &[&str])] = &[
+    ("chariot-ascend-rt-sys", &[]),
     ("chariot-base", &["chariot-proto", "chariot-shm"]),
     (
         "chariot-bench",
@@ -16,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "chariot-memory",
         &["chariot-base", "chariot-proto", "chariot-shm"],
     ),
+    ("chariot-npu-sim", &["chariot-ascend-rt-sys"]),
     ("chariot-proto", &[]),
     (
         "chariot-server",

@@ -35,8 +35,8 @@ const BANNED: &[&str] = &["manager", "helper", "helpers", "util", "utils", "misc
 /// Shortest SAFETY sentence that must not stand twice: "as above" is an honest reference.
 const SAFETY_LEN_MIN: usize = 20;
 
-/// An unsafe function that hands its own contract on says so, however often it does; the argument is
-/// its `# Safety` section.
+/// An unsafe function that hands its own contract on says so, however often it does; the argument
+/// is its `# Safety` section.
 const FORWARDED: &str = "caller";
 
 /// Most times that the same SAFETY argument may stand in one file: twins exist, a third is pasted.

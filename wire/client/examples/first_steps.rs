@@ -6,7 +6,9 @@
 use chariot_client::{Client, ConnectOptions, GetOptions, SetOptions, Target};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:31501".to_owned());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:31501".to_owned());
     let client = Client::connect(ConnectOptions::new(Target::Tcp(address)))?;
     let value = vec![7_u8; 1 << 20];
 
@@ -21,11 +23,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop(view);
 
     assert!(client.delete(b"hello")?);
-    assert!(client.get(b"hello", &GetOptions::default())?.is_none(), "a miss is None, not an error");
+    assert!(
+        client.get(b"hello", &GetOptions::default())?.is_none(),
+        "a miss is None, not an error"
+    );
     let mut stdout = std::io::stdout();
     std::io::Write::write_fmt(
         &mut stdout,
-        format_args!("{:?}: version {version:?}, {} bytes viewed\n", client.place(), value.len()),
+        format_args!(
+            "{:?}: version {version:?}, {} bytes viewed\n",
+            client.place(),
+            value.len()
+        ),
     )?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Copies in and out of shared memory, and their checksums: one place that names `chariot_shm::copy`.
+//! Copies in and out of shared memory, and their checksums: one place that names
+//! `chariot_shm::copy`.
 
 pub(crate) use chariot_shm::copy::{copy, copy_with_crc, crc32c_append};
 

@@ -1,8 +1,8 @@
 //! The remote transport: the same operations as frames over TCP, the payload inline.
 //!
 //! A small pool of connections; a call takes one for its whole exchange, so that answers need no
-//! matching and payload goes straight to the caller's memory. A connection that fails is dropped; one
-//! that was closed by the daemon gives the whole session up, and the core reconnects.
+//! matching and payload goes straight to the caller's memory. A connection that fails is dropped;
+//! one that was closed by the daemon gives the whole session up, and the core reconnects.
 
 mod connection;
 mod operations;

@@ -18,7 +18,8 @@ pub enum KeyError {
     },
     /// A byte outside the alphabet.
     #[error(
-        "key byte {byte:#04x} at {position} is not allowed; use letters, digits and ~.-/_!@#%^&*()+=:;"
+        "key byte {byte:#04x} at {position} is not allowed; \
+         use letters, digits and ~.-/_!@#%^&*()+=:;"
     )]
     Byte {
         /// The byte that is not allowed.

@@ -6,8 +6,8 @@
 //! 32 deadline_unix_ms u64          | 40 body_crc u32 | 44 status u16 | 46 spare, 14 bytes
 //! 60 header_crc u32 (CRC32C of bytes 0 to 59)
 //! ```
-//! Magic, version, request id and the place of the checksum stay for ever, so that any two versions can
-//! refuse each other politely. Nothing is held before [`FrameHeader::parse`] has compared both
+//! Magic, version, request id and the place of the checksum stay for ever, so that any two versions
+//! can refuse each other politely. Nothing is held before [`FrameHeader::parse`] has compared both
 //! lengths with the receiver's limits. Next in the path: `codec.rs`.
 
 use crate::error::FrameError;

@@ -1,4 +1,5 @@
-//! Frames, messages, status codes and key identity: everything that crosses a process boundary as bytes.
+//! Frames, messages, status codes and key identity: everything that crosses a process boundary as
+//! bytes.
 //!
 //! Role: the one definition of what peers say to each other, on TCP and on the unix socket of a
 //! local session; `wire/PROTOCOL.md` draws the same bytes for people, and a test keeps the two

@@ -113,7 +113,7 @@ opcode_table! {
     OpenRing = 68, Frame, "open the ring of one shard";
     RingOpened = 69, Frame, "accept the ring; carries the bell of that shard";
     Bye = 70, Frame, "close the session on purpose";
-    Refused = 71, Frame, "say no, with status and text; also the body of every answer that failed as a whole";
+    Refused = 71, Frame, "say no, with status and text; body of every answer that failed whole";
     Attach = 72, Frame, "hand over descriptors made after the welcome";
     Stats = 73, Frame, "read the node's counters";
 }

@@ -3,6 +3,7 @@
 //! One line per status; enum, parsing, texts and the check of `wire/PROTOCOL.md` come from it.
 //! The class is the number's hundred. A status joins when any implementation could meet it.
 
+// tidy: table
 use core::fmt;
 
 /// Says what a caller may do about a status.

@@ -77,6 +77,16 @@ pub unsafe fn copy_nontemporal(dst: *mut u8, src: *const u8, len: usize) {
     }
 }
 
+/// Copies a slice past the cache ([`copy_nontemporal`]), for measurements of what that is worth.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn copy_nontemporal_slice(target: &mut [u8], source: &[u8]) {
+    assert_eq!(target.len(), source.len());
+    // SAFETY: both are live slices of this length, and an exclusive one overlaps no other.
+    unsafe { copy_nontemporal(target.as_mut_ptr(), source.as_ptr(), source.len()) };
+}
+
 /// Copies `len` bytes to memory that this core will not read soon, such as an extent of the arena:
 /// past the cache from [`COLD_NONTEMPORAL_MIN`] on.
 ///

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Either the client's re-check sees the new tail, or the shard's load sees the waiter; and the
-//! kernel compares `doorbell` with `seen` once more, so that a wake between re-check and wait counts.
-//! A hostile client that always claims to wait buys one system call per flush, for itself.
+//! kernel compares `doorbell` with `seen` once more, so that a wake between re-check and wait
+//! counts. A hostile client that always claims to wait buys one system call per flush, for itself.
 
 use std::time::Duration;
 
@@ -28,8 +28,9 @@ pub trait Futex: Memory {
     fn wake_all(&self, offset: usize);
 }
 
-/// A thread that is about to wait, from [`crate::ClientSession::start_waiting`]. The caller looks at
-/// its rings again and, when there is still nothing, calls [`Self::wait`]. Dropping it ends the wait.
+/// A thread that is about to wait, from [`crate::ClientSession::start_waiting`]. The caller looks
+/// at its rings again and, when there is still nothing, calls [`Self::wait`]. Dropping it ends the
+/// wait.
 #[derive(Debug)]
 pub struct Waiter<'session, M: Memory = MappedMemory> {
     rw: &'session M,

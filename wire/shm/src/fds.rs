@@ -71,8 +71,8 @@ pub fn send_with_fds(
         message.msg_control = (&raw mut control).cast();
         message.msg_controllen = kernel_len(control_len(descriptors.len()));
     }
-    // SAFETY: `message` points to `part` and `control`, live and as long as it says; the descriptors
-    // are open for as long as they are borrowed.
+    // SAFETY: `message` points to `part` and `control`, live and as long as it says; the
+    // descriptors are open for as long as they are borrowed.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
     usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
 }
@@ -168,8 +168,8 @@ fn socket_option<T: Copy>(
 ) -> io::Result<T> {
     let mut len = libc::socklen_t::try_from(size_of::<T>()).expect("options are small");
     let target = (&raw mut value).cast();
-    // SAFETY: `target` has room for `len` bytes; both types that are read here (an int, a ucred) are
-    // plain numbers that any bytes are valid for.
+    // SAFETY: `target` has room for `len` bytes; both types that are read here (an int, a ucred)
+    // are plain numbers that any bytes are valid for.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

@@ -52,7 +52,8 @@ impl ForkGuard {
     }
 
     fn word(&self) -> &AtomicU32 {
-        // SAFETY: the page is mapped, zeroed or one, aligned to its size, and lives as long as self.
+        // SAFETY: the page is mapped, zeroed or one, aligned to its size, and lives as long as
+        // self.
         unsafe { self.page.as_ref() }
     }
 }

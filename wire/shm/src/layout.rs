@@ -1,9 +1,9 @@
 //! Where every word of a session's two memories lies, drawn in `wire/SHARED-MEMORY.md` §3.
 //!
 //! Words that different parties write, or that are written at different times, are 128 bytes
-//! apart: two 64-byte lines, because x86 prefetches lines in pairs and some aarch64 caches have lines
-//! of 128. Areas start at multiples of 64 KiB where another protection or another owner begins, so
-//! that kernels with 64 KiB pages work like those with 4 KiB.
+//! apart: two 64-byte lines, because x86 prefetches lines in pairs and some aarch64 caches have
+//! lines of 128. Areas start at multiples of 64 KiB where another protection or another owner
+//! begins, so that kernels with 64 KiB pages work like those with 4 KiB.
 
 /// Version of these layouts; raised by any change of a word's place or meaning.
 pub const LAYOUT_VERSION: u32 = 1;

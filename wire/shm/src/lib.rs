@@ -1,13 +1,13 @@
 //! Shared-memory layouts and both sides of their protocols.
 //!
-//! Everything that a daemon and the clients of its host share is laid out and spoken here: a session's
-//! rings, pins and recency notes, the index of entries, the life word, the descriptors that carry
-//! them, and the copies in and out. `wire/SHARED-MEMORY.md` draws every byte and says for each step
-//! which interleaving it defends against.
+//! Everything that a daemon and the clients of its host share is laid out and spoken here: a
+//! session's rings, pins and recency notes, the index of entries, the life word, the descriptors
+//! that carry them, and the copies in and out. `wire/SHARED-MEMORY.md` draws every byte and says
+//! for each step which interleaving it defends against.
 //!
 //! Rules of this crate:
-//! 1. A word that another process can write is read once, copied and validated. No reference is ever
-//!    formed to such memory, except to single atomic words.
+//! 1. A word that another process can write is read once, copied and validated. No reference is
+//!    ever formed to such memory, except to single atomic words.
 //! 2. Nonsense from the other side is an error value, never a panic and never an access out of
 //!    bounds. A panic means a bug on this side.
 //! 3. Each protocol is written once over [`Memory`] and checked by models (`--cfg loom`) with the

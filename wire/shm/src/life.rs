@@ -1,9 +1,10 @@
 //! The life word: says to every reader whether the daemon that owns the shared memory lives.
 //!
-//! One thread of the daemon, which does nothing else, holds a robust futex in a page that clients map
-//! read-only. However the daemon dies, the kernel marks the word before the dead process's lock file
-//! can be taken by a successor, so that no reader believes a dead daemon while a new one serves.
-//! Measured on Linux 6.18: 400 kills, marked in all of them when the lock came free (worst 0.9 ms).
+//! One thread of the daemon, which does nothing else, holds a robust futex in a page that clients
+//! map read-only. However the daemon dies, the kernel marks the word before the dead process's lock
+//! file can be taken by a successor, so that no reader believes a dead daemon while a new one
+//! serves. Measured on Linux 6.18: 400 kills, marked in all of them when the lock came free (worst
+//! 0.9 ms).
 //!
 //! ```text
 //!   0         the daemon has not begun            readers: dead
@@ -48,8 +49,8 @@ pub struct LifeThread {
 }
 
 impl LifeThread {
-    /// Makes the life page, starts the thread and waits until it owns the word. The caller holds the
-    /// node's lock file already. Send [`Memfd::read_only`] descriptors of the page to clients.
+    /// Makes the life page, starts the thread and waits until it owns the word. The caller holds
+    /// the node's lock file already. Send [`Memfd::read_only`] descriptors of the page to clients.
     ///
     /// `boot_id` is a random number of this start; `generation` rises with every start.
     ///

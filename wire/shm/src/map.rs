@@ -235,8 +235,8 @@ impl Mapping {
 
     fn address(&self, offset: usize, len: usize) -> *mut libc::c_void {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
-        // SAFETY: `offset` is at most `self.len`, checked above, so the result is within the mapping
-        // or one past it.
+        // SAFETY: `offset` is at most `self.len`, checked above, so the result is within the
+        // mapping or one past it.
         unsafe { self.base.as_ptr().add(offset) }.cast()
     }
 }

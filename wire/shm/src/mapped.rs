@@ -1,8 +1,9 @@
 //! [`Memory`] on a shared mapping: what the product runs on.
 //!
-//! Words are atomics in place; lines are eight relaxed atomic loads or stores (plain moves on x86-64
-//! and aarch64); bytes are copied by pointer. Nothing here forms a reference to memory except to single
-//! atomic words, and nothing trusts a value: every offset is checked against the mapping's length.
+//! Words are atomics in place; lines are eight relaxed atomic loads or stores (plain moves on
+//! x86-64 and aarch64); bytes are copied by pointer. Nothing here forms a reference to memory
+//! except to single atomic words, and nothing trusts a value: every offset is checked against the
+//! mapping's length.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -63,8 +64,8 @@ impl MappedMemory {
     pub fn word32(&self, offset: usize) -> &AtomicU32 {
         assert!(offset.is_multiple_of(4));
         let address = self.address(offset, 4).cast();
-        // SAFETY: in bounds and aligned (the base is a multiple of 64), valid while `self` keeps the
-        // mapping; whoever else accesses these bytes does it atomically, as the layout says.
+        // SAFETY: in bounds and aligned (the base is a multiple of 64), valid while `self` keeps
+        // the mapping; whoever else accesses these bytes does it atomically, as the layout says.
         unsafe { AtomicU32::from_ptr(address) }
     }
 

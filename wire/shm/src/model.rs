@@ -1,10 +1,10 @@
 //! The protocols of this crate under loom: every schedule and every permitted order of memory.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p chariot-shm --release --lib model`, in a target directory of
-//! its own. The code under test is the product's, over [`ModelMemory`] instead of a mapping:
-//! words are loom atomics; lines and bytes, which the protocols promise to order, are cells in which
-//! loom reports any two accesses that are not ordered. Rings have 2 entries and 16 bytes here,
-//! so that a few requests wrap them.
+//! `RUSTFLAGS="--cfg loom" cargo test -p chariot-shm --release --lib model`, in a target directory
+//! of its own. The code under test is the product's, over [`ModelMemory`] instead of a mapping:
+//! words are loom atomics; lines and bytes, which the protocols promise to order, are cells in
+//! which loom reports any two accesses that are not ordered. Rings have 2 entries and 16 bytes
+//! here, so that a few requests wrap them.
 //!
 //! Each model runs whole, and once more for every [`Step`] that it needs, without that step: then
 //! it must fail, with the message that names the harm.

@@ -1,9 +1,9 @@
 //! The lossy recency ring: "this record was read", from any thread of the client to the shard.
 //!
-//! A writer takes a position and stores one word; nobody waits for the reader. A reader that is more
-//! than a ring behind skips to what is still there and counts the rest as lost. A note that is read
-//! before its writer has stored it is the note of 512 positions ago (or zero, which is skipped):
-//! a stale hint, which is all that a note ever is.
+//! A writer takes a position and stores one word; nobody waits for the reader. A reader that is
+//! more than a ring behind skips to what is still there and counts the rest as lost. A note that is
+//! read before its writer has stored it is the note of 512 positions ago (or zero, which is
+//! skipped): a stale hint, which is all that a note ever is.
 
 use crate::layout::{NOTE_ENTRIES, rw, rw_area};
 use crate::mapped::MappedMemory;

@@ -1,8 +1,8 @@
 //! Pins: a session's claims that keep extents from being reused.
 //!
 //! A pin slot holds the pin word of one extent ([`crate::layout::pin_word`]) or zero. Clients store
-//! and clear, shards only look: a shard that has unlinked a record fences, collects all pins and all
-//! extents named by unconsumed completions into a [`PinSet`], and reuses what is not in it.
+//! and clear, shards only look: a shard that has unlinked a record fences, collects all pins and
+//! all extents named by unconsumed completions into a [`PinSet`], and reuses what is not in it.
 //!
 //! ```text
 //!   reader                                shard

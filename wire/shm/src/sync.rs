@@ -1,10 +1,11 @@
 //! The facade between the protocols and the memory they run on.
 //!
-//! Every protocol of this crate is written once, generic over [`Memory`]: in the product it runs on a
-//! shared mapping ([`crate::MappedMemory`]), in the model tests (`--cfg loom`) on loom's atomics and
-//! race-checked cells, with the very same steps. Each ordering, fence and re-check that a protocol
-//! relies on has a name here ([`Step`]); the model takes them away one at a time and asserts that
-//! the protocol then fails, so that no step can be lost unnoticed and none is kept without a reason.
+//! Every protocol of this crate is written once, generic over [`Memory`]: in the product it runs on
+//! a shared mapping ([`crate::MappedMemory`]), in the model tests (`--cfg loom`) on loom's atomics
+//! and race-checked cells, with the very same steps. Each ordering, fence and re-check that a
+//! protocol relies on has a name here ([`Step`]); the model takes them away one at a time and
+//! asserts that the protocol then fails, so that no step can be lost unnoticed and none is kept
+//! without a reason.
 //!
 //! Neighbours: `mapped.rs` implements the product's side, `model.rs` the checker's, and
 //! `wire/SHARED-MEMORY.md` lists for each step the interleaving it defends against.
@@ -30,7 +31,8 @@ pub enum Step {
     PublishCompletions,
     /// The client loads `cq_tail` with acquire, before it reads a completion or reuses an entry.
     SeeCompletions,
-    /// The client stores `cq_head` with release, after it has read the completion and stored its pin.
+    /// The client stores `cq_head` with release, after it has read the completion and stored its
+    /// pin.
     ConsumeCompletions,
     /// The shard loads `cq_head` with acquire, before it reuses a completion or forgets its extent.
     SeeConsumed,

@@ -1,10 +1,12 @@
-//! Who may open a session: the rules of the handshake, the same on both transports, without any I/O.
+//! Who may open a session: the rules of the handshake, the same on both transports, without any
+//! I/O.
 //!
-//! Lives on: control thread (unix sockets) and any shard (TCP). `on_hello` answers with a challenge or a
-//! refusal, `on_proof` with the admitted identity. Nothing of a peer is believed before its proof, and an
-//! unknown access key takes as long to refuse as a wrong secret.
+//! Lives on: control thread (unix sockets) and any shard (TCP). `on_hello` answers with a challenge
+//! or a refusal, `on_proof` with the admitted identity. Nothing of a peer is believed before its
+//! proof, and an unknown access key takes as long to refuse as a wrong secret.
 //!
-//! Neighbours: `control/unix.rs` and `tcp/connection.rs` carry the frames; `control/tenants.rs` makes the tenant.
+//! Neighbours: `control/unix.rs` and `tcp/connection.rs` carry the frames; `control/tenants.rs`
+//! makes the tenant.
 
 use chariot_proto::auth::verify_proof;
 use chariot_proto::message::{Challenge, Hello, Proof, Refused};
@@ -17,6 +19,10 @@ pub(crate) const DEFAULT_TENANT: &str = "default";
 
 /// A handshake between its hello and its proof.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "three independent facts about one hello, no lifecycle"
+)]
 pub(crate) struct Pending {
     nonce: [u8; 32],
     hello_body: Vec<u8>,
@@ -40,7 +46,8 @@ pub(crate) struct Admitted {
     pub(crate) wants_shared_memory: bool,
 }
 
-/// Judges a hello. `nonce` and `stand_in` are fresh random bytes; `hello_body` is what the proof will cover.
+/// Judges a hello. `nonce` and `stand_in` are fresh random bytes; `hello_body` is what the proof
+/// will cover.
 pub(crate) fn on_hello(
     rules: &AccessRules,
     hello: &Hello,
@@ -52,7 +59,8 @@ pub(crate) fn on_hello(
         return Err(Refused::new(
             Status::VersionMismatch,
             format!(
-                "this node speaks protocol versions {} to {}, the client {} to {}; upgrade the older side",
+                "this node speaks protocol versions {} to {}, the client {} to {}; \
+                 upgrade the older side",
                 VersionRange::OURS.min,
                 VersionRange::OURS.max,
                 hello.version_min,
@@ -122,7 +130,8 @@ impl Pending {
             if !(present && right && self.known) {
                 return Err(Refused::new(
                     Status::NotAuthorized,
-                    "access key, secret or tenant is not accepted; check the client's credentials against the \
+                    "access key, secret or tenant is not accepted; \
+                     check the client's credentials against the \
                      node's --auth file",
                 ));
             }
@@ -211,7 +220,7 @@ mod tests {
         let (pending, _) =
             on_hello(&rules(), &hello("ak", ""), b"hello", [7; 32], [9; 32]).unwrap();
         let code = make_proof(b"0123456789abcdef", &[7; 32], b"hullo");
-        assert!(pending.on_proof(&Proof::with_code(code)).is_err());
+        pending.on_proof(&Proof::with_code(code)).unwrap_err();
     }
 
     #[test]

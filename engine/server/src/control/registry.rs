@@ -1,6 +1,7 @@
 //! The open sessions of the node, local and remote, for admission, `/sessions` and drain.
 //!
-//! Lives on: control thread; remote sessions are entered by messages of their shard. Bound: `sessions_max`.
+//! Lives on: control thread; remote sessions are entered by messages of their shard. Bound:
+//! `sessions_max`.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -26,8 +27,8 @@ struct Inner {
     refused: u64,
 }
 
-/// The table. The mutex is taken by the control thread and, once per connection, by the shard that accepts it;
-/// nobody holds it across anything that waits.
+/// The table. The mutex is taken by the control thread and, once per connection, by the shard that
+/// accepts it; nobody holds it across anything that waits.
 #[derive(Debug)]
 pub(crate) struct Registry {
     sessions_max: usize,

@@ -1,8 +1,9 @@
 //! Tenants and their memory files, made at first use.
 //!
-//! Lives on: control thread. A tenant is a name, a number, a secret for key hashes, one arena and one index per
-//! shard. Making them creates and maps files, which blocks for microseconds to milliseconds; that is why it happens
-//! here. Every shard has acknowledged a tenant before a session of it is welcomed.
+//! Lives on: control thread. A tenant is a name, a number, a secret for key hashes, one arena and
+//! one index per shard. Making them creates and maps files, which blocks for microseconds to
+//! milliseconds; that is why it happens here. Every shard has acknowledged a tenant before a
+//! session of it is welcomed.
 //!
 //! Bound: `chariot_base::limits::TENANTS_MAX` tenants.
 
@@ -70,7 +71,8 @@ pub(crate) enum TenantError {
     Kernel(#[from] io::Error),
     /// The kernel refused an index.
     #[error(
-        "an index of the tenant could not be made: {0}; raise RLIMIT_NOFILE or the container's memory"
+        "an index of the tenant could not be made: {0}; \
+         raise RLIMIT_NOFILE or the container's memory"
     )]
     Index(#[from] chariot_shm::index::IndexMemoryError),
 }
@@ -112,7 +114,7 @@ impl Tenants {
             let index_options = IndexOptions {
                 shard,
                 tenant: id.0,
-                ..self.shape.index_options.clone()
+                ..self.shape.index_options
             };
             let file = Memfd::create("chariot-index", index_len, MemfdOptions::default())?;
             indexes.push(file.read_only()?);

@@ -1,12 +1,14 @@
 //! Local sessions: the unix socket, the handshake with descriptors, and the session's end.
 //!
-//! Lives on: control thread, one tokio task per connection. A session is born in this order: hello, challenge, proof;
-//! tenant made and known to every shard; session memory made and known to every shard; only then the welcome with the
-//! descriptors. So no client holds a descriptor that a shard does not know about. It ends when its process dies (the
-//! pidfd becomes readable) or says farewell (Bye, or the socket's end while the process lives); every shard has
-//! released what it held before the session is forgotten.
+//! Lives on: control thread, one tokio task per connection. A session is born in this order: hello,
+//! challenge, proof; tenant made and known to every shard; session memory made and known to every
+//! shard; only then the welcome with the descriptors. So no client holds a descriptor that a shard
+//! does not know about. It ends when its process dies (the pidfd becomes readable) or says farewell
+//! (Bye, or the socket's end while the process lives); every shard has released what it held before
+//! the session is forgotten.
 //!
-//! Neighbours: `handshake.rs` (rules), `tenants.rs`, `registry.rs`; the shards' side is `session.rs`.
+//! Neighbours: `handshake.rs` (rules), `tenants.rs`, `registry.rs`; the shards' side is
+//! `session.rs`.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -35,11 +37,11 @@ use crate::message::{Order, SessionEnd, SessionParts};
 use crate::node::Shared;
 use crate::seam::SessionSummary;
 
-/// Frames of the control part are small: a hello or an OpenRing.
+/// Frames of the control part are small: a hello or an `OpenRing`.
 const CONTROL_FRAME_MAX: u32 = 64 << 10;
 
 /// Accepts until the node drains.
-pub(crate) async fn serve(shared: Arc<Shared>, listener: UnixListener) {
+pub(crate) async fn serve(shared: Arc<Shared>, listener: UnixListener) -> ! {
     loop {
         match listener.accept().await {
             Ok((stream, _address)) => {
@@ -51,7 +53,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: UnixListener) {
                 });
             },
             Err(error) => {
-                // Descriptors run out: those that close make room, and the backlog keeps the peers waiting.
+                // Descriptors run out: those that close make room, and the backlog keeps the peers
+                // waiting.
                 tracing::warn!(%error, "unix socket accept failed; raise RLIMIT_NOFILE");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             },
@@ -87,15 +90,14 @@ impl FrameStream {
                     self.taken = self.buffer.len() - rest.len();
                     return Ok(Some(Received { header, body }));
                 },
-                SplitFrame::Incomplete { .. } => {
-                    if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                        return if self.buffer.is_empty() {
-                            Ok(None)
-                        } else {
-                            Err(io::ErrorKind::UnexpectedEof.into())
-                        };
-                    }
-                },
+                SplitFrame::Incomplete { .. } => {},
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         }
     }
@@ -111,12 +113,11 @@ impl FrameStream {
         let mut sent = 0;
         while sent < bytes.len() {
             let with = if sent == 0 { descriptors } else { &[] };
-            sent += self
-                .stream
-                .async_io(Interest::WRITABLE, || {
-                    send_with_fds(self.stream.as_fd(), &bytes[sent..], with)
-                })
-                .await?;
+            // A peer that does not read must not keep its session's task from hearing of its death.
+            let sending = self.stream.async_io(Interest::WRITABLE, || {
+                send_with_fds(self.stream.as_fd(), &bytes[sent..], with)
+            });
+            sent += in_time(sending).await?;
         }
         Ok(())
     }
@@ -125,6 +126,13 @@ impl FrameStream {
         let header = FrameHeader::answer(request, refused.status()).with_opcode(Opcode::Refused);
         self.send(&header, refused, &[]).await
     }
+}
+
+/// Gives a peer as long as a handshake may take.
+async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(Duration::from_millis(HANDSHAKE_MS), step)
+        .await
+        .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -136,6 +144,8 @@ struct Open {
     id: SessionId,
     memory: ServerSession,
     pidfd: AsyncFd<OwnedFd>,
+    /// Kept so that the last one to unmap it is this thread and no shard.
+    staging: Option<Arc<Mapping>>,
 }
 
 async fn connection(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
@@ -145,12 +155,7 @@ async fn connection(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> 
         buffer: Vec::with_capacity(4096),
         taken: 0,
     };
-    let birth = timeout(
-        Duration::from_millis(HANDSHAKE_MS),
-        birth(shared, &mut frames, peer),
-    )
-    .await;
-    let Some(open) = birth.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?? else {
+    let Some(open) = birth(shared, &mut frames, peer).await? else {
         shared.registry.refuse();
         return Ok(());
     };
@@ -165,37 +170,29 @@ async fn birth(
     frames: &mut FrameStream,
     peer: PeerCredentials,
 ) -> io::Result<Option<Open>> {
-    let Some((admitted, request)) = introduce(shared, frames).await? else {
+    // Only what the peer can drag out is cut off. A tenant or a session half made would be known to
+    // some shards only.
+    let introduced = in_time(introduce(shared, frames)).await?;
+    let Some((admitted, request)) = introduced else {
         return Ok(None);
     };
-    let refusal = |status, text: String| Refused::new(status, text);
     let pidfd = match peer_pidfd(frames.stream.as_fd()) {
         Ok(pidfd) if peer.pid != 0 => watch_death(pidfd)?,
         Ok(_) | Err(_) => {
-            let text = "no pidfd of the client: it lives in another pid namespace or the kernel is too old; \
+            let text = "no pidfd of the client: it lives in another pid namespace or the kernel is \
+                        too old; \
                         connect over TCP, or share the pid namespace";
-            frames
-                .refuse(&request, &refusal(Status::NotSupported, text.to_owned()))
-                .await?;
-            return Ok(None);
+            return refused(frames, &request, Status::NotSupported, text).await;
         },
     };
     if shared.is_draining() {
-        frames
-            .refuse(
-                &request,
-                &refusal(Status::ShuttingDown, "the node is draining".to_owned()),
-            )
-            .await?;
-        return Ok(None);
+        let text = "the node is draining";
+        return refused(frames, &request, Status::ShuttingDown, text).await;
     }
     let tenant = match shared.tenant(&admitted.tenant).await {
         Ok(tenant) => tenant,
         Err(error) => {
-            frames
-                .refuse(&request, &refusal(Status::Busy, error.to_string()))
-                .await?;
-            return Ok(None);
+            return refused(frames, &request, Status::Busy, &error.to_string()).await;
         },
     };
     let trusted = is_trusted(shared, peer);
@@ -212,10 +209,7 @@ async fn birth(
             "this node serves {} sessions already; close some",
             shared.options.sessions_max
         );
-        frames
-            .refuse(&request, &refusal(Status::Busy, text))
-            .await?;
-        return Ok(None);
+        return refused(frames, &request, Status::Busy, &text).await;
     };
     match welcome(
         shared,
@@ -229,7 +223,12 @@ async fn birth(
     )
     .await
     {
-        Ok(memory) => Ok(Some(Open { id, memory, pidfd })),
+        Ok((memory, staging)) => Ok(Some(Open {
+            id,
+            memory,
+            pidfd,
+            staging,
+        })),
         Err(error) => {
             // The shards may know it already: take it back everywhere.
             shared
@@ -239,6 +238,16 @@ async fn birth(
             Err(error)
         },
     }
+}
+
+async fn refused(
+    frames: &FrameStream,
+    request: &FrameHeader,
+    status: Status,
+    text: &str,
+) -> io::Result<Option<Open>> {
+    frames.refuse(request, &Refused::new(status, text)).await?;
+    Ok(None)
 }
 
 /// Makes the death of a process awaitable.
@@ -302,7 +311,7 @@ async fn welcome(
     frames: &FrameStream,
     request: &FrameHeader,
     newcomer: Newcomer,
-) -> io::Result<ServerSession> {
+) -> io::Result<(ServerSession, Option<Arc<Mapping>>)> {
     let Newcomer {
         id,
         tenant,
@@ -363,7 +372,7 @@ async fn welcome(
     assert_eq!(list.len(), usize::from(message.descriptor_count));
     frames.send(&header, &message, &list).await?;
     drop::<SessionDescriptors>(descriptors);
-    Ok(memory)
+    Ok((memory, mapped))
 }
 
 /// Memory through which a strict session writes: the daemon copies out of it.
@@ -381,7 +390,7 @@ impl Staging {
     }
 }
 
-/// Serves OpenRing until the session ends, and says how it ended.
+/// Serves `OpenRing` until the session ends, and says how it ended.
 async fn live(shared: &Arc<Shared>, frames: &mut FrameStream, open: &Open) -> SessionEnd {
     loop {
         tokio::select! {
@@ -399,8 +408,11 @@ async fn live(shared: &Arc<Shared>, frames: &mut FrameStream, open: &Open) -> Se
                     return farewell_or_death(open).await;
                 },
                 Ok(Some(_)) | Err(_) => {
-                    tracing::warn!(session = open.id.0, "malformed frame on a session's socket: closed");
-                    return farewell_or_death(open).await;
+                    // Not a farewell: what it pins stays until its process has ended.
+                    tracing::warn!(session = open.id.0, "malformed control frame: expelled");
+                    open.memory.expel();
+                    drop(open.pidfd.readable().await);
+                    return SessionEnd::Death;
                 },
                 Ok(None) => return farewell_or_death(open).await,
             },
@@ -408,8 +420,9 @@ async fn live(shared: &Arc<Shared>, frames: &mut FrameStream, open: &Open) -> Se
     }
 }
 
-/// The socket has ended. A process that is dying closes its socket a moment before its pidfd fires, and until then its
-/// memory still exists: so wait shortly for the death before calling it a farewell.
+/// The socket has ended. A process that is dying closes its socket a moment before its pidfd fires,
+/// and until then its memory still exists: so wait shortly for the death before calling it a
+/// farewell.
 async fn farewell_or_death(open: &Open) -> SessionEnd {
     match timeout(Duration::from_millis(20), open.pidfd.readable()).await {
         Ok(_death) => SessionEnd::Death,
@@ -446,15 +459,10 @@ async fn open_ring(
             .await;
     }
     let header = FrameHeader::answer(&received.header, Status::Ok).with_opcode(Opcode::RingOpened);
-    frames
-        .send(
-            &header,
-            &RingOpened {
-                shard: request.shard,
-            },
-            &[bell.as_fd()],
-        )
-        .await
+    let message = RingOpened {
+        shard: request.shard,
+    };
+    frames.send(&header, &message, &[bell.as_fd()]).await
 }
 
 async fn close(shared: &Arc<Shared>, open: Open, end: SessionEnd) {
@@ -463,5 +471,5 @@ async fn close(shared: &Arc<Shared>, open: Open, end: SessionEnd) {
         .order_all(|done| Order::CloseSession(open.id, end, done))
         .await;
     shared.registry.close(open.id);
-    drop(open.memory);
+    drop((open.memory, open.staging));
 }

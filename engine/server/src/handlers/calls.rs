@@ -1,7 +1,8 @@
 //! Calls of connections, answered by the shard that owns the key.
 //!
-//! Lives on: owner shard. The same tenant operations as for local sessions, without rings: what is granted (an I/O pin,
-//! a reservation) stays until the connection releases or aborts it, which it does also when it ends in the middle.
+//! Lives on: owner shard. The same tenant operations as for local sessions, without rings: what is
+//! granted (an I/O pin, a reservation) stays until the connection releases or aborts it, which it
+//! does also when it ends in the middle.
 
 use chariot_base::{Deadline, Extent, ShardId, TenantId};
 use chariot_proto::{KeyHash, Status};
@@ -20,9 +21,9 @@ pub(crate) fn handle(
     shard: &mut Shard,
     from: ShardId,
     ticket: Option<TicketId>,
-    call: Call,
+    call: &Call,
 ) -> Option<Reply> {
-    match call {
+    match *call {
         Call::Find {
             tenant,
             hash,
@@ -168,7 +169,12 @@ fn reserve(
         deadline_ns
     };
     tenant.waits += 1;
-    let waiter = Waiter::Reserve { from, ticket, len };
+    let waiter = Waiter::Reserve {
+        from,
+        ticket,
+        len,
+        deadline_ns,
+    };
     match tenant
         .waiters
         .push(len, Deadline::from_ns(deadline_ns), waiter)
@@ -206,6 +212,6 @@ fn commit(
                 version: inserted.version,
             }
         },
-        Err(error) => Reply::status(insert_status(&error)),
+        Err(error) => Reply::status(insert_status(error)),
     }
 }

@@ -1,4 +1,5 @@
-//! Cancel: give up a wait. `extent` of the words holds the token of the wait, which is answered `Timeout`.
+//! Cancel: give up a wait. `extent` of the words holds the token of the wait, which is answered
+//! `Timeout`.
 
 use chariot_proto::Status;
 

@@ -1,4 +1,5 @@
-//! Get and view: find the entry; the completion names its extent and is a pin until the client consumes it.
+//! Get and view: find the entry; the completion names its extent and is a pin until the client
+//! consumes it.
 
 use chariot_proto::Status;
 use chariot_store::EntryView;
@@ -9,15 +10,12 @@ use crate::shard::Shard;
 /// Handles one get or view.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let (tenant, _) = shard.tenant_and_sessions(request.tenant);
-    match tenant.store.lookup(request.hash(), request.now_ms) {
-        Some(entry) => {
-            shard.count_read(entry.extent.len);
-            Outcome::Done(found(&entry))
-        },
-        None => {
-            shard.count_miss();
-            Status::NotFound.into()
-        },
+    if let Some(entry) = tenant.store.lookup(request.hash(), request.now_ms) {
+        shard.count_read(entry.extent.len);
+        Outcome::Done(found(&entry))
+    } else {
+        shard.count_miss();
+        Status::NotFound.into()
     }
 }
 

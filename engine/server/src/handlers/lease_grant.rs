@@ -4,6 +4,7 @@ use chariot_proto::Status;
 
 use crate::request::{Answer, Outcome, Request};
 use crate::shard::Shard;
+use crate::tenant::NotLent;
 
 /// Handles one grant; waits for memory where there is none.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
@@ -20,10 +21,11 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
     let count = u32::from(request.words.lease_count).clamp(1, chariot_memory::RUN_SLOTS_MAX);
     match tenant.lend(request.session, len, count, sessions, request.now_ns) {
-        Some(run) => Outcome::Done(Answer {
+        Ok(run) => Outcome::Done(Answer {
             lease: Some(run),
             ..Answer::status(Status::Ok)
         }),
-        None => Outcome::NoMemory(len),
+        Err(NotLent::NoMemory) => Outcome::NoMemory(len),
+        Err(NotLent::TooManySlots) => Status::Busy.into(),
     }
 }

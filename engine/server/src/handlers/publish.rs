@@ -1,8 +1,8 @@
 //! Publish: the bytes lie in a slot of a lease; make them a value.
 //!
-//! The slot leaves the lease first and belongs to this submission from then on: whatever is wrong afterwards, it is
-//! freed exactly once, here, and never goes back to the client. Only a slot that the session does not hold is refused
-//! without a free, since it is somebody else's.
+//! The slot leaves the lease first and belongs to this submission from then on: whatever is wrong
+//! afterwards, it is freed exactly once, here, and never goes back to the client. Only a slot that
+//! the session does not hold is refused without a free, since it is somebody else's.
 
 use chariot_proto::Status;
 use chariot_shm::SubmissionFlags;
@@ -29,12 +29,15 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     };
     if request.has(SubmissionFlags::WANT_LEASE) {
         let count = u32::from(request.words.lease_count).clamp(1, chariot_memory::RUN_SLOTS_MAX);
-        // The class of the slot just used: its length in the allocator, or the value's where it is free again.
+        // The class of the slot just used: its length in the allocator, or the value's where it is
+        // free again.
         let len = tenant
             .extents
             .block_len(extent.offset)
             .unwrap_or(request.words.len);
-        answer.lease = tenant.lend(request.session, len, count, sessions, request.now_ns);
+        answer.lease = tenant
+            .lend(request.session, len, count, sessions, request.now_ns)
+            .ok();
     }
     if answer.status.is_ok() {
         shard.count_written(request.words.len);
@@ -70,7 +73,7 @@ fn publish(
     // On an error the tenant has freed the extent.
     let inserted = tenant
         .publish(request.hash(), &entry, request.now_ms)
-        .map_err(|error| insert_status(&error))?;
+        .map_err(insert_status)?;
     Ok(Answer {
         version: inserted.version,
         ..Answer::status(Status::Ok)

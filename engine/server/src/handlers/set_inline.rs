@@ -1,4 +1,5 @@
-//! Set of a small value that rides in the byte ring: reserve, copy, publish, in one round trip without a lease.
+//! Set of a small value that rides in the byte ring: reserve, copy, publish, in one round trip
+//! without a lease.
 
 use chariot_proto::Status;
 use chariot_shm::SubmissionFlags;
@@ -44,6 +45,6 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
                 ..Answer::status(Status::Ok)
             })
         },
-        Err(error) => insert_status(&error).into(),
+        Err(error) => insert_status(error).into(),
     }
 }

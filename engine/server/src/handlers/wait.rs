@@ -1,4 +1,5 @@
-//! Wait: a get that waits for its key until the deadline; the publish that brings the key answers it.
+//! Wait: a get that waits for its key until the deadline; the publish that brings the key answers
+//! it.
 
 use chariot_proto::Status;
 

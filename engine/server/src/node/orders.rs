@@ -2,6 +2,8 @@
 //!
 //! Lives on: owner shard, called from the pass.
 
+use std::sync::Arc;
+
 use chariot_base::SessionId;
 use chariot_shard::{IoFd, ShardContext};
 use chariot_shm::index::IndexWriter;
@@ -16,7 +18,8 @@ use crate::seam::{EvictionPolicy, SessionSummary};
 use crate::session::Sessions;
 use crate::tenant::TenantShard;
 
-/// Sends an answer. Nobody may await it any more: then the control thread gave up waiting, and nothing is lost.
+/// Sends an answer. Nobody may await it any more: then the control thread gave up waiting, and
+/// nothing is lost.
 fn answer<T>(done: oneshot::Sender<T>, value: T) {
     if done.send(value).is_err() {
         tracing::debug!("an order was answered after the control thread gave up waiting");
@@ -69,7 +72,8 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
         EvictionPolicy::Lru => Policy::Lru,
         EvictionPolicy::S3Fifo => Policy::S3Fifo,
     };
-    // The boot generation will come from the SSD tier's superblock; without one nothing outlives a start.
+    // The boot generation will come from the SSD tier's superblock; without one nothing outlives a
+    // start.
     let options = StoreOptions {
         policy,
         epoch: 1,
@@ -77,7 +81,7 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
     };
     let store = Store::new(writer, options);
     if let Some(home) = shard.home.as_mut() {
-        home.add_tenant(parts.tenant, parts.arena.clone());
+        home.add_tenant(parts.tenant, Arc::clone(&parts.arena));
     }
     shard.tenants[index] = Some(TenantShard::new(
         parts.tenant,

@@ -1,8 +1,10 @@
-//! How a node starts: shards with their bells, mailboxes and listeners first, then the default tenant, then the doors.
+//! How a node starts: shards with their bells, mailboxes and listeners first, then the default
+//! tenant, then the doors.
 //!
-//! Lives on: control thread, inside its tokio runtime. The order matters: the life word is taken before any client can
-//! come, every shard runs before the unix socket is bound, and the default tenant's memory begins to be populated in
-//! the background, so that a node is ready at once whatever its arena's size.
+//! Lives on: control thread, inside its tokio runtime. The order matters: the life word is taken
+//! before any client can come, every shard runs before the unix socket is bound, and the default
+//! tenant's memory begins to be populated in the background, so that a node is ready at once
+//! whatever its arena's size.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -73,7 +75,8 @@ struct Seat {
 }
 
 impl Node {
-    /// Starts a node. Call it inside the control thread's tokio runtime, which then serves the unix socket.
+    /// Starts a node. Call it inside the control thread's tokio runtime, which then serves the unix
+    /// socket.
     ///
     /// # Errors
     /// [`StartError`] with cause and remedy; nothing is left running.
@@ -103,8 +106,7 @@ impl Node {
         let listener = bind_unix(&shared.options)?;
         tokio::spawn(unix::serve(Arc::clone(&shared), listener));
         tokio::spawn(serve_wishes(Arc::clone(&shared), wishes));
-        let kicks: Vec<AtomicU64> = joins.iter().map(|_| AtomicU64::new(0)).collect();
-        let watchdog_kicks = Arc::new(kicks);
+        let watchdog_kicks: Arc<[AtomicU64]> = joins.iter().map(|_| AtomicU64::new(0)).collect();
         tokio::spawn(watch(watchdog, Arc::clone(&watchdog_kicks)));
         Ok(Self {
             shared,
@@ -187,7 +189,8 @@ fn seats(options: &NodeOptions) -> Result<Seats, StartError> {
     Ok((all, senders, watchdog, readies))
 }
 
-/// Binds one listener of the node's address; every shard has one, and the kernel spreads connections over them.
+/// Binds one listener of the node's address; every shard has one, and the kernel spreads
+/// connections over them.
 fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
     chariot_shard::listen(address).map_err(|error| {
         failed(
@@ -285,7 +288,8 @@ fn home(shared: &Arc<Shared>) -> io::Result<GranuleHome> {
     let to_home = shared.senders[0].clone();
     GranuleHome::new(ledger_options(&shared.options), move |done| {
         let mut message = ShardMessage::Populated(done);
-        // 16 jobs are under way at most and the queue holds 1,024 messages: full means that the home stands still.
+        // 16 jobs are under way at most and the queue holds 1,024 messages: full means that the
+        // home stands still.
         while let Err(back) = to_home.try_send(message) {
             message = back;
             std::thread::yield_now();
@@ -319,7 +323,7 @@ async fn serve_wishes(shared: Arc<Shared>, mut wishes: mpsc::UnboundedReceiver<T
 }
 
 /// Rings shards that stand still.
-async fn watch(mut watchdog: Watchdog, kicks: Arc<Vec<AtomicU64>>) {
+async fn watch(mut watchdog: Watchdog, kicks: Arc<[AtomicU64]>) -> ! {
     let mut ticks = tokio::time::interval(WATCHDOG_TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

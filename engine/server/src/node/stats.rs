@@ -3,6 +3,7 @@
 use chariot_memory::{LedgerStats, MemoryReport};
 use chariot_shard::DriverStats;
 
+use crate::granules::GranuleHome;
 use crate::seam::ShardStats;
 use crate::shard::Shard;
 
@@ -23,6 +24,10 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
         stats.evictions += store.eviction_ages.count;
         stats.evicted_age_ms_sum += store.eviction_ages.sum_ms;
         stats.evicted_bytes += store.evicted_bytes;
+        // Those that a lookup found at their end count like those that the timer found.
+        stats.expirations += store.expirations;
+        // Reads through the index are known by their notes alone.
+        stats.hits += tenant.noted.0;
         stats.entries += store.entries;
         stats.metadata_bytes += store.metadata_bytes + tenant.extents.metadata_bytes();
         stats.out_of_memory_waits += tenant.waits;
@@ -55,6 +60,6 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
     stats.expulsions = shard.sessions.expulsions();
     ShardReport {
         shard: stats,
-        home: shard.home.as_ref().map(|home| home.stats()),
+        home: shard.home.as_ref().map(GranuleHome::stats),
     }
 }

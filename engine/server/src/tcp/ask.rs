@@ -13,7 +13,8 @@ use crate::call::{Call, Reply};
 use crate::limits::CALLS_PER_CONNECTION;
 use crate::tcp::context::{ConnectionEnd, Peer};
 
-/// Asks about every key, a window at a time; `each` gets the replies in order and says whether to go on.
+/// Asks about every key, a window at a time; `each` gets the replies in order and says whether to
+/// go on.
 async fn all(
     peer: &Peer,
     keys: &KeyBatch,
@@ -192,6 +193,8 @@ pub(super) async fn expire(
 pub(super) async fn nop(peer: &Peer, header: &FrameHeader) -> Result<(), ConnectionEnd> {
     peer.skip(header.payload_len).await?;
     let frame = FrameHeader::answer(header, Status::Ok).encode().to_vec();
-    let (sent, _) = peer.ring.send_all_bytes(&peer.socket, frame).await;
+    let bytes = frame.len() as u64;
+    let sending = peer.ring.send_all_bytes(&peer.socket, frame);
+    let (sent, _) = peer.paced(bytes, sending).await?;
     Ok(sent?)
 }

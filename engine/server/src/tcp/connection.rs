@@ -1,7 +1,9 @@
-//! One connection: its handshake, then one request after another, each answered before the next is read.
+//! One connection: its handshake, then one request after another, each answered before the next is
+//! read.
 //!
-//! Lives on: the shard that accepted it. A header is judged before its body is held, a body before its payload is
-//! received; what is refused is skipped, so that the stream stays in step, and what cannot be skipped ends it.
+//! Lives on: the shard that accepted it. A header is judged before its body is held, a body before
+//! its payload is received; what is refused is skipped, so that the stream stays in step, and what
+//! cannot be skipped ends it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,27 +13,20 @@ use chariot_proto::message::{Hello, Proof, Refused, Welcome};
 use chariot_proto::{Direction, FrameHeader, FrameLimits, HEADER_LEN, Opcode, Status, decode};
 use chariot_shard::{DataRing, IoFd, ShardContext};
 
-use crate::control::handshake;
-use crate::limits::HANDSHAKE_MS;
+use crate::control::handshake::{self, Admitted};
+use crate::limits::{BODY_STEP_BYTES, HANDSHAKE_MS};
+use crate::node::Shared;
 use crate::shard::Shard;
 use crate::tcp::context::{ConnectionEnd, Peer};
 use crate::tcp::{ask, get, set};
 
 /// Serves a connection to its end.
 pub(super) async fn serve(shard: &Rc<RefCell<Shard>>, context: &ShardContext, socket: IoFd) {
-    let deadline_ns = shard.borrow().now_ns + HANDSHAKE_MS * 1_000_000;
-    let ring = context.ring();
-    let introduced = context
-        .timeout_at(deadline_ns, introduce(shard, context, &ring, socket))
-        .await;
+    let introduced = introduce(shard, context, socket).await;
     let (peer, id) = match introduced {
-        Ok(Ok(pair)) => pair,
-        Ok(Err(end)) => {
+        Ok(pair) => pair,
+        Err(end) => {
             tracing::debug!(%end, "connection ended in its handshake");
-            shard.borrow().shared.registry.refuse();
-            return;
-        },
-        Err(_elapsed) => {
             shard.borrow().shared.registry.refuse();
             return;
         },
@@ -43,18 +38,31 @@ pub(super) async fn serve(shard: &Rc<RefCell<Shard>>, context: &ShardContext, so
 
 /// Frames of a connection that has no tenant yet.
 struct Newcomer<'a> {
+    shared: &'a Shared,
+    context: &'a ShardContext,
     ring: &'a DataRing,
     socket: &'a IoFd,
+    /// Until when it may take over each of its frames. Only sending and receiving is cut off: what
+    /// the handshake has taken in between (a number, a tenant) is given back by whoever took it.
+    deadline_ns: u64,
 }
 
 impl Newcomer<'_> {
+    async fn in_time<T>(&self, step: impl Future<Output = T>) -> Result<T, ConnectionEnd> {
+        self.context
+            .timeout_at(self.deadline_ns, step)
+            .await
+            .map_err(|_elapsed| ConnectionEnd::Stalled)
+    }
+
     async fn receive(&self) -> Result<(FrameHeader, Vec<u8>), ConnectionEnd> {
         let limits = FrameLimits {
             body_max: 64 << 10,
             ..FrameLimits::with_payload_max(0)
         };
         let head = vec![0; usize::from(HEADER_LEN)];
-        let (received, head) = self.ring.recv_exact_bytes(self.socket, head, 0).await;
+        let receiving = self.ring.recv_exact_bytes(self.socket, head, 0);
+        let (received, head) = self.in_time(receiving).await?;
         received?;
         let header = FrameHeader::parse(&head, &limits)
             .map_err(|error| ConnectionEnd::Malformed(error.status()))?;
@@ -62,7 +70,8 @@ impl Newcomer<'_> {
         if body.is_empty() {
             return Ok((header, body));
         }
-        let (received, body) = self.ring.recv_exact_bytes(self.socket, body, 0).await;
+        let receiving = self.ring.recv_exact_bytes(self.socket, body, 0);
+        let (received, body) = self.in_time(receiving).await?;
         received?;
         Ok((header, body))
     }
@@ -74,7 +83,8 @@ impl Newcomer<'_> {
     ) -> Result<(), ConnectionEnd> {
         let mut out = Vec::new();
         chariot_proto::encode_frame(&mut out, header, message).expect("handshake frames are small");
-        let (sent, _) = self.ring.send_all_bytes(self.socket, out).await;
+        let sending = self.ring.send_all_bytes(self.socket, out);
+        let (sent, _) = self.in_time(sending).await?;
         Ok(sent?)
     }
 
@@ -93,17 +103,9 @@ fn malformed(error: &chariot_proto::MessageError) -> ConnectionEnd {
     ConnectionEnd::Malformed(error.status())
 }
 
-async fn introduce(
-    shard: &Rc<RefCell<Shard>>,
-    context: &ShardContext,
-    ring: &DataRing,
-    socket: IoFd,
-) -> Result<(Peer, SessionId), ConnectionEnd> {
-    let shared = std::sync::Arc::clone(&shard.borrow().shared);
-    let newcomer = Newcomer {
-        ring,
-        socket: &socket,
-    };
+/// Asks who the peer is; the header that the welcome or the refusal will answer comes along.
+async fn identify(newcomer: &Newcomer<'_>) -> Result<(Admitted, FrameHeader), ConnectionEnd> {
+    let shared = newcomer.shared;
     let (first, body) = newcomer.receive().await?;
     let hello: Hello = decode(&first, &body).map_err(|error| malformed(&error))?;
     let (nonce, stand_in) = shared.nonces();
@@ -116,18 +118,31 @@ async fn introduce(
     newcomer.send(&header, &challenge).await?;
     let (second, body) = newcomer.receive().await?;
     let proof: Proof = decode(&second, &body).map_err(|error| malformed(&error))?;
-    let admitted = match pending.on_proof(&proof) {
-        Ok(admitted) => admitted,
-        Err(refused) => return newcomer.refuse(&second, &refused).await,
-    };
-    if shared.is_draining() {
-        return newcomer
-            .refuse(
-                &second,
-                &Refused::new(Status::ShuttingDown, "the node is draining"),
-            )
-            .await;
+    match pending.on_proof(&proof) {
+        Ok(_) if shared.is_draining() => {
+            let refused = Refused::new(Status::ShuttingDown, "the node is draining");
+            newcomer.refuse(&second, &refused).await
+        },
+        Ok(admitted) => Ok((admitted, second)),
+        Err(refused) => newcomer.refuse(&second, &refused).await,
     }
+}
+
+async fn introduce(
+    shard: &Rc<RefCell<Shard>>,
+    context: &ShardContext,
+    socket: IoFd,
+) -> Result<(Peer, SessionId), ConnectionEnd> {
+    let shared = std::sync::Arc::clone(&shard.borrow().shared);
+    let ring = context.ring();
+    let newcomer = Newcomer {
+        shared: &shared,
+        context,
+        ring: &ring,
+        socket: &socket,
+        deadline_ns: shard.borrow().now_ns + HANDSHAKE_MS * 1_000_000,
+    };
+    let (admitted, second) = identify(&newcomer).await?;
     let tickets = shard.borrow().tickets.clone();
     let tenant = match shared
         .tenant_for_shard(&admitted.tenant, context, &tickets)
@@ -169,7 +184,7 @@ async fn introduce(
     let peer = Peer {
         shard: Rc::clone(shard),
         context: context.clone(),
-        ring: ring.clone(),
+        ring,
         socket,
         tenant,
         arena,
@@ -206,18 +221,43 @@ async fn requests(peer: &Peer) -> ConnectionEnd {
                 return ConnectionEnd::Malformed(error.status());
             },
         };
-        body.resize(header.body_len as usize, 0);
-        if !body.is_empty() {
-            let (received, back) = peer.ring.recv_exact_bytes(&peer.socket, body, 0).await;
-            body = back;
-            if let Err(error) = received {
-                return error.into();
-            }
-        }
-        if let Err(end) = request(peer, &header, &body).await {
-            return end;
-        }
+        peer.shard.borrow_mut().requests += 1;
+        let answered = async {
+            let body = receive_body(peer, &header, body).await?;
+            request(peer, &header, &body).await?;
+            Ok(body)
+        };
+        let answered = answered.await;
+        peer.shard.borrow_mut().requests -= 1;
+        body = match answered {
+            Ok(body) => body,
+            Err(end) => return end,
+        };
+        // The largest bodies are rare: an idle connection does not keep their memory.
+        body.clear();
+        body.shrink_to(BODY_STEP_BYTES);
     }
+}
+
+/// Receives a body in steps, so that memory is taken for bytes that came and not for bytes that
+/// were announced.
+async fn receive_body(
+    peer: &Peer,
+    header: &FrameHeader,
+    mut body: Vec<u8>,
+) -> Result<Vec<u8>, ConnectionEnd> {
+    let len = header.body_len as usize;
+    body.clear();
+    while body.len() < len {
+        let from = body.len();
+        body.resize(len.min(from + BODY_STEP_BYTES), 0);
+        let step = (body.len() - from) as u64;
+        let receiving = peer.ring.recv_exact_bytes(&peer.socket, body, from);
+        let (received, back) = peer.paced(step, receiving).await?;
+        received?;
+        body = back;
+    }
+    Ok(body)
 }
 
 /// Answers one request. An error ends the connection.

@@ -1,15 +1,17 @@
-//! What a connection's task works with: its shard, its ring, its socket, and calls to the owners of keys.
+//! What a connection's task works with: its shard, its ring, its socket, and calls to the owners of
+//! keys.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use chariot_base::{Extent, ShardId};
+use chariot_base::ShardId;
 use chariot_proto::message::Message;
 use chariot_proto::{FrameHeader, KeyHash, Status};
 use chariot_shard::{DataRing, IoFd, IoSpan, RingError, ShardContext, StableMemory};
 
 use crate::call::{Call, Reply};
 use crate::handlers::calls;
+use crate::limits::{PEER_SLOWEST_BYTES_PER_MS, PEER_STALL_MS};
 use crate::message::ShardMessage;
 use crate::node::TenantHandle;
 use crate::shard::Shard;
@@ -27,6 +29,9 @@ pub(super) enum ConnectionEnd {
     /// Bytes that are no frame: answered if possible, then closed, since the stream is out of step.
     #[error("out of step: {0}")]
     Malformed(Status),
+    /// The peer neither sends nor takes what the request needs: its memory is better used.
+    #[error("the peer is too slow")]
+    Stalled,
     /// The handshake was refused.
     #[error("handshake refused")]
     Refused,
@@ -58,14 +63,15 @@ impl Peer {
         ShardId(hash.shard(self.shard.borrow().shared.shard_count()))
     }
 
-    /// Sends a call to its owner; the answer is awaited by the caller. A call to this shard is answered at once.
+    /// Sends a call to its owner; the answer is awaited by the caller. A call to this shard is
+    /// answered at once.
     pub(super) fn call(&self, owner: ShardId, call: Call) -> Answer {
         let mut shard = self.shard.borrow_mut();
         let shard = &mut *shard;
         let (ticket, answer) = shard.tickets.take(owner, self.tenant.id);
         if owner == shard.id {
             let from = shard.id;
-            if let Some(reply) = calls::handle(shard, from, Some(ticket), call) {
+            if let Some(reply) = calls::handle(shard, from, Some(ticket), &call) {
                 let undelivered = shard.tickets.redeem(ticket, reply);
                 assert!(undelivered.is_none(), "its answer is in hand");
             }
@@ -83,10 +89,29 @@ impl Peer {
         answer
     }
 
-    /// Names bytes of an extent for the ring.
-    pub(super) fn span(&self, extent: Extent) -> IoSpan {
-        IoSpan::new(Rc::clone(&self.arena), extent.offset, extent.len)
-            .expect("granted extents lie in the arena")
+    /// Names bytes of an extent for the ring; they may begin anywhere in it.
+    pub(super) fn span(&self, offset: u64, len: u64) -> IoSpan {
+        IoSpan::new(Rc::clone(&self.arena), offset, len).expect("granted extents lie in the arena")
+    }
+
+    /// Ends the connection of a peer that moves less than [`PEER_SLOWEST_BYTES_PER_MS`], since
+    /// reservations and pins stand until it is done. What is dropped here in the middle is kept by
+    /// the ring until the kernel lets go of it.
+    pub(super) async fn paced<T>(
+        &self,
+        bytes: u64,
+        transfer: impl Future<Output = T>,
+    ) -> Result<T, ConnectionEnd> {
+        let budget_ms = PEER_STALL_MS + bytes / PEER_SLOWEST_BYTES_PER_MS;
+        let deadline_ns = self
+            .shard
+            .borrow()
+            .now_ns
+            .saturating_add(budget_ms.saturating_mul(1_000_000));
+        self.context
+            .timeout_at(deadline_ns, transfer)
+            .await
+            .map_err(|_elapsed| ConnectionEnd::Stalled)
     }
 
     /// Encodes and sends an answer without payload.
@@ -99,7 +124,9 @@ impl Peer {
         out.clear();
         chariot_proto::encode_frame(&mut out, header, message)
             .expect("the answer is within its limits");
-        let (sent, out) = self.ring.send_all_bytes(&self.socket, out).await;
+        let bytes = out.len() as u64;
+        let sending = self.ring.send_all_bytes(&self.socket, out);
+        let (sent, out) = self.paced(bytes, sending).await?;
         self.out.replace(out);
         Ok(sent?)
     }
@@ -124,7 +151,8 @@ impl Peer {
                 .unwrap_or(usize::MAX)
                 .min(crate::limits::COPY_SLICE_BYTES);
             scratch.resize(piece, 0);
-            let (received, back) = self.ring.recv_exact_bytes(&self.socket, scratch, 0).await;
+            let receiving = self.ring.recv_exact_bytes(&self.socket, scratch, 0);
+            let (received, back) = self.paced(piece as u64, receiving).await?;
             scratch = back;
             received?;
             len -= piece as u64;
@@ -133,7 +161,8 @@ impl Peer {
         Ok(())
     }
 
-    /// The absolute monotonic deadline of a request whose header says one in wall clock time; 0 = none.
+    /// The absolute monotonic deadline of a request whose header says one in wall clock time; 0 =
+    /// none.
     pub(super) fn deadline_ns(&self, header: &FrameHeader) -> u64 {
         deadline_from_wall(
             header.deadline_unix_ms,

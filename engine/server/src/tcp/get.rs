@@ -1,9 +1,9 @@
-//! Get over TCP: find every key with its owner, hold what is found, then send frame and payloads from the arena.
+//! Get over TCP: find every key with its owner, hold what is found, then send frame and payloads
+//! from the arena.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use chariot_base::Extent;
 use chariot_proto::message::{ByteRange, GetRequest, GetResponse, KeyAnswer};
 use chariot_proto::{FrameHeader, KeyHash, Status, check_key};
 use chariot_shard::Piece;
@@ -17,11 +17,17 @@ use crate::tickets::Answer;
 /// Pieces of one gathered send: the bound of the data ring.
 const PIECES_MAX: usize = 64;
 
+/// A key that its owner was asked about; `None`: it is no key.
+type Asked = Option<(chariot_base::ShardId, Answer)>;
+
+/// Bytes of a held extent: where in the arena, and how many. A range may begin anywhere in a value.
+type Held = (u64, u64);
+
 /// One key's outcome.
 struct Part {
     answer: KeyAnswer,
     /// The bytes to send, held until they are out.
-    hold: Option<(Rc<Hold>, Extent)>,
+    hold: Option<(Rc<Hold>, Held)>,
 }
 
 /// Answers one get.
@@ -50,17 +56,22 @@ pub(super) async fn handle(
             .refuse(header, error.status(), &error.to_string())
             .await;
     }
+    let mut len = frame.len() as u64;
     let mut pieces = vec![Piece::Bytes(frame)];
-    for (hold, bytes) in parts.into_iter().filter_map(|part| part.hold) {
+    for (hold, (offset, held)) in parts.into_iter().filter_map(|part| part.hold) {
         if pieces.len() == PIECES_MAX {
-            peer.ring
-                .send_gather(&peer.socket, std::mem::take(&mut pieces))
-                .await?;
+            let sending = peer
+                .ring
+                .send_gather(&peer.socket, std::mem::take(&mut pieces));
+            peer.paced(len, sending).await??;
+            len = 0;
         }
+        len += held;
         // The span owns the hold: the pin falls when the kernel has taken the last byte.
-        pieces.push(Piece::Span(peer.span(bytes).with_owner(hold)));
+        pieces.push(Piece::Span(peer.span(offset, held).with_owner(hold)));
     }
-    peer.ring.send_gather(&peer.socket, pieces).await?;
+    peer.paced(len, peer.ring.send_gather(&peer.socket, pieces))
+        .await??;
     Ok(())
 }
 
@@ -68,8 +79,7 @@ async fn find_all(peer: &Peer, request: &GetRequest, deadline_ns: u64) -> Vec<Pa
     let want_payload = request.flags & GetRequest::WANT_PAYLOAD != 0;
     let wait_until_ns = wait_until(peer, request.wait_ms, deadline_ns);
     let mut parts = Vec::with_capacity(request.keys.len());
-    let mut flying: VecDeque<(Option<(chariot_base::ShardId, Answer)>, Option<ByteRange>)> =
-        VecDeque::new();
+    let mut flying: VecDeque<(Asked, Option<ByteRange>)> = VecDeque::new();
     let mut ranges = request.ranges.iter().copied();
     let mut keys = request.keys.iter();
     loop {
@@ -101,7 +111,9 @@ async fn find_all(peer: &Peer, request: &GetRequest, deadline_ns: u64) -> Vec<Pa
             Reply::Found(found) => {
                 let hold = found
                     .held
-                    .then(|| Hold::new(&peer.shard, owner, peer.tenant.id, found.extent, false));
+                    .then(|| Hold::new(&peer.shard, owner, peer.tenant.id, found.extent, false))
+                    // A key that was waited for comes held, also for a caller that wants no bytes.
+                    .filter(|_| want_payload);
                 describe(peer, request, &found, hold, range)
             },
             Reply::Done {
@@ -170,7 +182,7 @@ fn describe(
     };
     let hold = hold
         .filter(|_| len > 0)
-        .map(|hold| (hold, Extent::new(found.extent.offset + offset, len)));
+        .map(|hold| (hold, (found.extent.offset + offset, len)));
     Part { answer, hold }
 }
 

@@ -1,4 +1,5 @@
-//! What a connection holds on other shards, released when dropped: nothing is leaked by a peer that goes away.
+//! What a connection holds on other shards, released when dropped: nothing is leaked by a peer that
+//! goes away.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,8 +10,9 @@ use crate::call::Call;
 use crate::message::ShardMessage;
 use crate::shard::Shard;
 
-/// An entry's extent under an I/O pin, or a reservation not committed yet. The data ring keeps it (as the owner of a
-/// span) until the last operation on its bytes has completed, so that memory is never reused under the kernel's hands.
+/// An entry's extent under an I/O pin, or a reservation not committed yet. The data ring keeps it
+/// (as the owner of a span) until the last operation on its bytes has completed, so that memory is
+/// never reused under the kernel's hands.
 pub(super) struct Hold {
     shard: Rc<RefCell<Shard>>,
     owner: ShardId,
@@ -22,9 +24,8 @@ pub(super) struct Hold {
 }
 
 impl std::fmt::Debug for Hold {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Hold")
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hold")
             .field("extent", &self.extent)
             .finish_non_exhaustive()
     }
@@ -73,7 +74,8 @@ impl Drop for Hold {
         } else {
             Call::Release { tenant, extent }
         };
-        // Dropped by a task or by the data ring, neither of which runs inside a borrow of the shard.
+        // Dropped by a task or by the data ring, neither of which runs inside a borrow of the
+        // shard.
         let mut shard = self.shard.borrow_mut();
         let from = shard.id;
         shard.mail.send(

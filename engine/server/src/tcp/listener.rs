@@ -1,4 +1,5 @@
-//! Accepts connections: one listener per shard on the same address (`SO_REUSEPORT`), so that the kernel spreads them.
+//! Accepts connections: one listener per shard on the same address (`SO_REUSEPORT`), so that the
+//! kernel spreads them.
 
 use std::cell::RefCell;
 use std::net::TcpListener;

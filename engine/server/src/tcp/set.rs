@@ -1,11 +1,16 @@
-//! Set over TCP: for each key reserve room with its owner, receive the payload straight into it, check, commit.
+//! Set over TCP: for each key reserve room with its owner, receive the payload straight into it,
+//! check, commit.
 //!
-//! A value that finds no room, or whose key is no key, is skipped on the stream and answered by itself. Nothing becomes
-//! visible before all of its bytes have arrived and their checksum fits.
+//! A value that finds no room, or whose key is no key, is skipped on the stream and answered by
+//! itself. Nothing becomes visible before all of its bytes have arrived and their checksum fits.
+
+use std::rc::Rc;
 
 use chariot_base::Extent;
 use chariot_proto::message::{SetAnswer, SetItem, SetRequest, SetResponse};
 use chariot_proto::{ExistenceOpt, FrameHeader, KeyHash, Status, check_key};
+
+use hashbrown::HashMap;
 
 use crate::call::{Call, CommitOptions, Reply};
 use crate::limits::COPY_SLICE_BYTES;
@@ -46,8 +51,18 @@ pub(super) async fn handle(
         if_absent: request.existence_opt() == Some(ExistenceOpt::IfAbsent),
         mode,
     };
-    let mut answers = Vec::with_capacity(request.keys.len());
+    let mut answers: Vec<SetAnswer> = Vec::with_capacity(request.keys.len());
+    let mut seen = HashMap::new();
     for (key, item) in request.keys.iter().zip(&request.items) {
+        // Of duplicates the first wins, and all have its answer.
+        if request.keys.len() > 1 {
+            let first = *seen.entry(key).or_insert(answers.len());
+            if first < answers.len() {
+                peer.skip(item.value_len).await?;
+                answers.push(answers[first]);
+                continue;
+            }
+        }
         let options = CommitOptions {
             crc: item.crc(),
             ..options
@@ -102,8 +117,11 @@ async fn one(
         },
     };
     let hold = Hold::new(&peer.shard, owner, tenant, extent, true);
-    let span = peer.span(extent).with_owner(hold.clone());
-    peer.ring.recv_exact(&peer.socket, span).await?;
+    let span = peer
+        .span(extent.offset, extent.len)
+        .with_owner(Rc::<Hold>::clone(&hold));
+    let receiving = peer.ring.recv_exact(&peer.socket, span);
+    peer.paced(extent.len, receiving).await??;
     if let Some(expected) = options.crc
         && checksum(peer, hold.extent()).await != expected
     {

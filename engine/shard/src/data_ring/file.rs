@@ -9,8 +9,8 @@ use super::{DataRing, IoFd, IoSpan, RingError};
 use crate::limits::IO_MAX_BYTES;
 
 impl DataRing {
-    /// Reads exactly `span.len()` bytes at `offset`. Files opened with `O_DIRECT` want offset, length
-    /// and address aligned as the file system says.
+    /// Reads exactly `span.len()` bytes at `offset`. Files opened with `O_DIRECT` want offset,
+    /// length and address aligned as the file system says.
     ///
     /// # Errors
     /// [`RingError::EndOfStream`] when the file ends before; [`RingError::Failed`] otherwise.

@@ -10,8 +10,8 @@ use super::RingError;
 use super::ring::Ring;
 use super::slots::{Keep, SlotId};
 
-/// One operation on its way: awaiting it gives the kernel's result and what it kept; dropping it cancels
-/// the operation and leaves what it keeps to the ring until the kernel is done with it.
+/// One operation on its way: awaiting it gives the kernel's result and what it kept; dropping it
+/// cancels the operation and leaves what it keeps to the ring until the kernel is done with it.
 pub(super) struct Op {
     ring: Ring,
     state: State,

@@ -1,9 +1,9 @@
 //! Polls that fire again and again: session bells.
 //!
 //! The eventfd of a session is shared with its client, which may drain it, fill it or switch it to
-//! non-blocking mode. It is therefore never read or written here, only polled, edge by edge: whatever
-//! the client does to it can cost it its own wakes and nothing else. Bursts are merged: a key is in the
-//! ready list at most once.
+//! non-blocking mode. It is therefore never read or written here, only polled, edge by edge:
+//! whatever the client does to it can cost it its own wakes and nothing else. Bursts are merged: a
+//! key is in the ready list at most once.
 
 use io_uring::{opcode, types};
 
@@ -23,7 +23,8 @@ pub struct ReadyEvent {
     pub errno: Option<i32>,
 }
 
-/// A running poll; dropping it ends it, and no event of it is delivered any more. Lives on: owner shard.
+/// A running poll; dropping it ends it, and no event of it is delivered any more. Lives on: owner
+/// shard.
 #[derive(Debug)]
 #[must_use = "dropping it ends the poll"]
 pub struct PollHandle {
@@ -32,7 +33,8 @@ pub struct PollHandle {
 }
 
 impl DataRing {
-    /// Polls `fd` for readability until the handle is dropped; events come by [`DataRing::take_ready`].
+    /// Polls `fd` for readability until the handle is dropped; events come by
+    /// [`DataRing::take_ready`].
     ///
     /// # Errors
     /// [`RingError::Full`] when the ring has as many operations as it may.

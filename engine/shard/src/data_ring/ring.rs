@@ -1,6 +1,7 @@
 //! One `io_uring` with its slots: submission, completion, sleep. The data ring is made of two.
 //!
-//! Lives on: owner shard. No code of others (wakers, owners' drops) runs under the borrow of the state.
+//! Lives on: owner shard. No code of others (wakers, owners' drops) runs under the borrow of the
+//! state.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -121,8 +122,8 @@ impl Ring {
         None
     }
 
-    /// Submits everything that waits and reaps everything that is done; returns how many completions
-    /// came. Without either it is a few loads.
+    /// Submits everything that waits and reaps everything that is done; returns how many
+    /// completions came. Without either it is a few loads.
     pub(super) fn turn(&self) -> io::Result<usize> {
         let mut inner = self.inner.borrow_mut();
         let before = inner.stats.completions;
@@ -203,8 +204,8 @@ impl Ring {
         self.turn().map(drop)
     }
 
-    /// Cancels everything and waits a bounded time for the kernel; what it still holds is leaked, so
-    /// that no memory is reused under a running operation.
+    /// Cancels everything and waits a bounded time for the kernel; what it still holds is leaked,
+    /// so that no memory is reused under a running operation.
     pub(super) fn close(&self) {
         self.cancel_all();
         for _ in 0..CLOSE_TURNS {
@@ -271,7 +272,8 @@ impl Ring {
     }
 }
 
-/// Turns that a closing ring waits for the kernel's last completions; cancels complete in microseconds.
+/// Turns that a closing ring waits for the kernel's last completions; cancels complete in
+/// microseconds.
 const CLOSE_TURNS: usize = 10_000;
 
 fn cancel_entry(slot: SlotId) -> squeue::Entry {
@@ -323,7 +325,8 @@ impl Inner {
                 break;
             };
             // SAFETY: the entry's descriptor and memory are owned by its slot's `Keep` until the
-            // completion (`Slots::complete`), or it is a control request whose memory is `self.wake`.
+            // completion (`Slots::complete`), or it is a control request whose memory is
+            // `self.wake`.
             let pushed = unsafe { queue.push(&entry) };
             pushed.expect("the queue was not full");
             self.unsubmitted += 1;
@@ -418,8 +421,8 @@ impl Inner {
             .nsec(nanoseconds);
         let time: *const Timespec = &raw const *self.wake.time;
         let entry = if self.wake.armed_ns.is_some() {
-            // The completion of an update that came too late is ignored: then the timeout has fired,
-            // and its own completion wakes the shard.
+            // The completion of an update that came too late is ignored: then the timeout has
+            // fired, and its own completion wakes the shard.
             opcode::TimeoutUpdate::new(USER_DATA_WAKE, time)
                 .flags(TimeoutFlags::ABS)
                 .build()

@@ -45,7 +45,8 @@ impl SlotId {
     }
 }
 
-/// What an operation needs to stay valid: its descriptor and its memory. Dropped after its completion.
+/// What an operation needs to stay valid: its descriptor and its memory. Dropped after its
+/// completion.
 #[expect(
     dead_code,
     reason = "most of it is held, never read: holding is its purpose"
@@ -272,8 +273,8 @@ impl Slots {
         None
     }
 
-    /// Detaches the operation of `id` from its future; `true` when the kernel holds it and must be asked
-    /// to cancel it. Otherwise [`Self::reclaim`] frees it at once.
+    /// Detaches the operation of `id` from its future; `true` when the kernel holds it and must be
+    /// asked to cancel it. Otherwise [`Self::reclaim`] frees it at once.
     pub(super) fn orphan(&mut self, id: SlotId) -> bool {
         let slot = self.get(id);
         if matches!(slot.phase, Phase::InKernel) {
@@ -383,8 +384,8 @@ impl Multishot {
 /// Closes the descriptor that an accept has made for nobody.
 fn close_orphaned(keep: Option<&Keep>, result: i32) {
     if matches!(keep, Some(Keep::Accept(_))) && result >= 0 {
-        // SAFETY: the kernel has just returned this descriptor as the result of an accept whose future
-        // is gone, so nobody else owns it.
+        // SAFETY: the kernel has just returned this descriptor as the result of an accept whose
+        // future is gone, so nobody else owns it.
         drop(unsafe { OwnedFd::from_raw_fd(result) });
     }
 }

@@ -23,8 +23,8 @@ pub enum Piece {
 impl DataRing {
     /// Receives exactly `span.len()` bytes into `span`.
     ///
-    /// Dropping the future cancels the receive; bytes that came by then are lost to the stream, so the
-    /// caller closes the connection.
+    /// Dropping the future cancels the receive; bytes that came by then are lost to the stream, so
+    /// the caller closes the connection.
     ///
     /// # Errors
     /// [`RingError::EndOfStream`] when the peer closes before; [`RingError::Failed`] otherwise.
@@ -171,8 +171,8 @@ impl DataRing {
         (Ok(()), buffer)
     }
 
-    /// Sends all pieces in order with as few system calls as the socket takes: a reply's frame and its
-    /// payload leave together, uncopied.
+    /// Sends all pieces in order with as few system calls as the socket takes: a reply's frame and
+    /// its payload leave together, uncopied.
     ///
     /// # Errors
     /// [`RingError::Failed`].

@@ -13,9 +13,9 @@ use chariot_shm::Mapping;
 /// Memory that stays where it is, readable and writable, for as long as its value lives.
 ///
 /// # Safety
-/// `base()` and `size_bytes()` never change; every byte of that range is mapped readable and writable
-/// until the value is dropped; no Rust reference to it exists, since the kernel and other processes
-/// write there.
+/// `base()` and `size_bytes()` never change; every byte of that range is mapped readable and
+/// writable until the value is dropped; no Rust reference to it exists, since the kernel and other
+/// processes write there.
 pub unsafe trait StableMemory: 'static {
     /// Returns the first byte.
     fn base(&self) -> NonNull<u8>;
@@ -57,7 +57,8 @@ unsafe impl<T: StableMemory> StableMemory for Rc<T> {
     }
 }
 
-/// A range that does not lie in its memory. A bug of the caller, or an offset of a peer not checked.
+/// A range that does not lie in its memory. A bug of the caller, or an offset of a peer not
+/// checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{len} bytes at {offset} do not lie in a memory of {size} bytes")]
 pub struct OutOfBounds {
@@ -105,8 +106,8 @@ impl IoSpan {
         })
     }
 
-    /// Attaches what must not be dropped before the last operation on this range (or a part of it) has
-    /// completed: an I/O pin, for example. Its `Drop` runs on this shard, outside of the ring.
+    /// Attaches what must not be dropped before the last operation on this range (or a part of it)
+    /// has completed: an I/O pin, for example. Its `Drop` runs on this shard, outside of the ring.
     #[must_use]
     pub fn with_owner(mut self, owner: Rc<dyn Any>) -> Self {
         self.owner = Some(owner);

@@ -38,11 +38,12 @@ pub struct Evicted {
 }
 
 impl Store {
-    /// Returns where a record's value lies and how old it is, if it may be evicted: what the allocator's search for
-    /// victims asks for.
+    /// Returns where a record's value lies and how old it is, if it may be evicted: what the
+    /// allocator's search for victims asks for.
     ///
-    /// The age is in eighths of a turnover: eight means that as many versions were given since this one as there are
-    /// entries. It counts from the write, not from the last use, which costs no word per entry.
+    /// The age is in eighths of a turnover: eight means that as many versions were given since this
+    /// one as there are entries. It counts from the write, not from the last use, which costs no
+    /// word per entry.
     pub fn eviction_candidate(&self, record: RecordId) -> Option<(Extent, u64)> {
         if !self.may_evict(record) {
             return None;
@@ -56,9 +57,9 @@ impl Store {
 
     /// Evicts entries in the policy's order until `want_bytes` of payload are retired.
     ///
-    /// `skip` tells whether an extent is pinned (or in I/O): such an entry is passed over and counts
-    /// as used. Looks at no more than [`EVICT_STEPS_MAX`] entries; a run of pinned ones is counted
-    /// across calls, so that calling again on [`Blocked::Steps`] comes to an end.
+    /// `skip` tells whether an extent is pinned (or in I/O): such an entry is passed over and
+    /// counts as used. Looks at no more than [`EVICT_STEPS_MAX`] entries; a run of pinned ones is
+    /// counted across calls, so that calling again on [`Blocked::Steps`] comes to an end.
     pub fn evict(
         &mut self,
         want_bytes: u64,

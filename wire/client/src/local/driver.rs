@@ -1,9 +1,9 @@
 //! The one thread behind futures of a local session: it waits so that they need not.
 //!
 //! Started at the first asynchronous call. While futures are pending it sleeps on the session's
-//! doorbell, reaps, and thereby wakes whoever owns what has finished; every few milliseconds it wakes
-//! all of them, to look at their deadlines and at the daemon's life. Without pending futures it is
-//! parked. It holds the session weakly, and ends with it.
+//! doorbell, reaps, and thereby wakes whoever owns what has finished; every few milliseconds it
+//! wakes all of them, to look at their deadlines and at the daemon's life. Without pending futures
+//! it is parked. It holds the session weakly, and ends with it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};

@@ -1,9 +1,9 @@
 //! The pipeline of an operation over the rings of all its shards.
 //!
-//! An operation is one key or many. Each key is an [`Op`]; ops of one shard wait in a [`Lane`] in the
-//! order of the call, and leave it in windows as large as the ring has room: one lock, one release
-//! store and at most one bell per window and shard. Copies happen between the windows, outside
-//! the lock, while the shard works on the window before.
+//! An operation is one key or many. Each key is an [`Op`]; ops of one shard wait in a [`Lane`] in
+//! the order of the call, and leave it in windows as large as the ring has room: one lock, one
+//! release store and at most one bell per window and shard. Copies happen between the windows,
+//! outside the lock, while the shard works on the window before.
 //!
 //! ```text
 //!   queue ─ prepare ─▶ stage (copy into a lease) ─▶ queue front ─ prepare ─▶ submit ─▶ in flight

@@ -83,14 +83,14 @@ impl LeaseCache {
         class.used_at = self.clock;
         class.idle -= 1;
         let run = class.runs.front_mut().expect("idle slots lie in runs");
+        run.left -= 1;
+        // From the top down: what is left of a run stays one range, from its start on.
         let slot = LeaseSlot {
-            offset: run.offset,
+            offset: run.offset + u64::from(run.left) * class.slot_len,
             slot_len: class.slot_len,
             window: run.window,
             class: class.class,
         };
-        run.offset += class.slot_len;
-        run.left -= 1;
         if run.left == 0 {
             class.runs.pop_front();
         }
@@ -154,22 +154,42 @@ impl LeaseCache {
     /// Puts a slot back that was taken and not published.
     pub(super) fn put_back(&mut self, slot: LeaseSlot) {
         self.add(slot.offset, slot.slot_len, 1, slot.class, slot.window);
+        // Nobody waits for it: it may be surplus at once.
+        if let Some(class) = self.class_mut(slot.slot_len) {
+            class.used_at = 0;
+        }
     }
 
     /// Takes one slot out of a class that has not been used for the longest time, when too many
-    /// classes or too many bytes lie idle; it is to be returned to the daemon.
+    /// classes or too many bytes lie idle; it is to be returned to the daemon. What came or was
+    /// used last is no surplus: a single slot may be larger than all that may lie idle, and whoever
+    /// asked for it has not taken it yet.
     pub(super) fn take_surplus(&mut self, idle_max_bytes: u64) -> Option<LeaseSlot> {
         self.classes
             .retain(|class| class.idle > 0 || class.refill_pending);
-        if self.classes.len() <= CLASSES_MAX && self.idle_bytes() <= idle_max_bytes {
+        let now = self.clock;
+        let old = self.classes.iter().filter(|class| class.used_at < now);
+        let old_bytes: u64 = old.map(|class| class.idle * class.slot_len).sum();
+        if self.classes.len() <= CLASSES_MAX && old_bytes <= idle_max_bytes {
             return None;
         }
-        let oldest = self.classes.iter().filter(|class| class.idle > 0);
-        let slot_len = oldest.min_by_key(|class| class.used_at)?.slot_len;
-        self.take(slot_len)
+        let idle = self.classes.iter().filter(|class| class.idle > 0);
+        let oldest = idle.min_by_key(|class| class.used_at)?;
+        let (slot_len, used_at) = (oldest.slot_len, oldest.used_at);
+        if used_at == now {
+            return None;
+        }
+        let slot = self.take(slot_len);
+        // Taking surplus is no use: neither the class nor the clock gets younger.
+        self.clock = now;
+        if let Some(class) = self.class_mut(slot_len) {
+            class.used_at = used_at;
+        }
+        slot
     }
 
     /// Bytes leased and not in use.
+    #[cfg(test)]
     pub(super) fn idle_bytes(&self) -> u64 {
         self.classes
             .iter()
@@ -184,8 +204,11 @@ impl LeaseCache {
     }
 }
 
+/// The daemon's shortest slot in bytes: there is nothing better for what is shorter.
+const SLOT_LEN_MIN: u64 = 64;
+
 fn fits(slot_len: u64, len: u64) -> bool {
-    slot_len >= len && slot_len / 2 < len
+    slot_len >= len && (slot_len <= SLOT_LEN_MIN || slot_len / 2 < len)
 }
 
 #[cfg(test)]
@@ -197,8 +220,8 @@ mod tests {
         let mut cache = LeaseCache::default();
         cache.add(0, 8192, 1, 2, 7);
         cache.add(65536, 4096, 2, 1, 8);
-        assert_eq!(cache.take(4096).unwrap().offset, 65536);
         assert_eq!(cache.take(4096).unwrap().offset, 65536 + 4096);
+        assert_eq!(cache.take(4096).unwrap().offset, 65536);
         assert_eq!(cache.take(4096), None, "8 KiB is not less than twice 4 KiB");
         assert_eq!(cache.take(4097).unwrap().offset, 0);
         assert_eq!(cache.idle_bytes(), 0);
@@ -230,7 +253,20 @@ mod tests {
         cache.add(0, 4096, 4, 1, 0);
         cache.add(1 << 20, 65536, 4, 2, 0);
         assert_eq!(cache.take_surplus(1 << 20), None);
-        assert_eq!(cache.take_surplus(1 << 16).unwrap().slot_len, 4096);
+        assert_eq!(cache.take_surplus(1 << 13).unwrap().slot_len, 4096);
+    }
+
+    #[test]
+    fn slot_larger_than_the_idle_limit_is_surplus_only_when_nobody_wants_it() {
+        let mut cache = LeaseCache::default();
+        cache.add(0, 70 << 20, 1, 0, 0);
+        assert_eq!(cache.take_surplus(32 << 20), None, "it was just granted");
+        let slot = cache.take(70 << 20).unwrap();
+        cache.put_back(slot);
+        assert_eq!(cache.take_surplus(32 << 20), Some(slot), "given back");
+        cache.add(0, 70 << 20, 1, 0, 0);
+        cache.add(70 << 20, 4096, 1, 1, 0);
+        assert_eq!(cache.take_surplus(32 << 20), Some(slot), "left behind");
     }
 
     #[test]
@@ -240,5 +276,12 @@ mod tests {
         let slot = cache.take(64).unwrap();
         cache.put_back(slot);
         assert_eq!(cache.take(64), Some(slot));
+    }
+
+    #[test]
+    fn shortest_slot_takes_any_value_that_fits() {
+        let mut cache = LeaseCache::default();
+        cache.add(0, 64, 1, 1, 0);
+        assert!(cache.take(1).is_some());
     }
 }

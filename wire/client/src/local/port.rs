@@ -176,8 +176,8 @@ impl PortState {
         self.payload.extend_from_slice(value);
     }
 
-    /// Writes a submission with the payload that was set, and answers the bit of its slot. Not visible to the shard before
-    /// [`Self::publish`].
+    /// Writes a submission with the payload that was set, and answers the bit of its slot. Not
+    /// visible to the shard before [`Self::publish`].
     ///
     /// # Panics
     ///

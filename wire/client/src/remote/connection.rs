@@ -1,4 +1,5 @@
-//! One TCP connection: frames out with a gathered payload, frames in, payload straight to its place.
+//! One TCP connection: frames out with a gathered payload, frames in, payload straight to its
+//! place.
 //!
 //! ```text
 //!   send:    [header + body][value][value]…   one vectored write, no copy

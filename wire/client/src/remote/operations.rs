@@ -2,6 +2,7 @@
 //!
 //! Batches are cut so that no frame breaks a limit of the node; each cut is answered by itself.
 
+use std::collections::HashMap;
 use std::ops::Range as Indexes;
 use std::time::Duration;
 
@@ -47,10 +48,22 @@ impl RemoteSession {
         out: &mut [Result<Version, Error>],
     ) {
         let mut good = Vec::with_capacity(items.len());
+        let mut seen = HashMap::new();
+        let mut duplicates = Vec::new();
         for (index, (key, value)) in items.iter().enumerate() {
-            match self.check_write(key, value.len() as u64) {
-                Ok(()) => good.push(index),
-                Err(error) => out[index] = Err(error),
+            if let Err(error) = self.check_write(key, value.len() as u64) {
+                out[index] = Err(error);
+                continue;
+            }
+            // Of duplicates the first wins, also when they would travel in different frames.
+            let first = match items.len() {
+                1 => index,
+                _ => *seen.entry(*key).or_insert(index),
+            };
+            if first == index {
+                good.push(index);
+            } else {
+                duplicates.push((index, first));
             }
         }
         let budget = self.budget(options.deadline);
@@ -68,6 +81,10 @@ impl RemoteSession {
                 },
                 Err(error) => fail_all(good, &error, out),
             }
+        }
+        for (later, first) in duplicates {
+            let result = out[first].clone();
+            out[later] = result;
         }
     }
 

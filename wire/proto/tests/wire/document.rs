@@ -1,4 +1,5 @@
-//! Ties `wire/PROTOCOL.md` to the code: every number, name and offset of the one stands in the other.
+//! Ties `wire/PROTOCOL.md` to the code: every number, name and offset of the one stands in the
+//! other.
 
 use core::mem::offset_of;
 use std::collections::BTreeSet;

@@ -259,8 +259,8 @@ impl Memory for ModelMemory {
 }
 
 impl Futex for ModelMemory {
-    /// Compares and queues under the kernel's lock, and does not block: a waiter that nobody wakes is
-    /// found by [`ModelMemory::still_asleep`].
+    /// Compares and queues under the kernel's lock, and does not block: a waiter that nobody wakes
+    /// is found by [`ModelMemory::still_asleep`].
     fn wait(&self, offset: usize, expected: u32, _timeout: Option<Duration>) -> WaitOutcome {
         let mut queue = self.shared.queue.lock().unwrap();
         if self.word32(offset).load(Ordering::Relaxed) != expected {

@@ -56,8 +56,8 @@ fn scan_and_reuse(server: &mut ServerRing<ModelMemory>, extent: &ExtentBytes) {
     }
 }
 
-/// A completion names an extent; the client hands it over to a pin of its own while the shard, which
-/// has unlinked the record, looks for pins.
+/// A completion names an extent; the client hands it over to a pin of its own while the shard,
+/// which has unlinked the record, looks for pins.
 pub(super) fn hand_over(removed: Option<Step>) {
     explore(None, move || {
         let (rw, ro) = (

@@ -74,8 +74,8 @@ fn answer_all(mut ring: ServerRing<ModelMemory>, requests: u32) {
     }
 }
 
-/// A writer fills an extent of its lease and publishes it; the shard names it to a reader of another
-/// session, which reads it under the completion's pin.
+/// A writer fills an extent of its lease and publishes it; the shard names it to a reader of
+/// another session, which reads it under the completion's pin.
 pub(super) fn publish_then_read(removed: Option<Step>) {
     explore(None, move || {
         let session = || {

@@ -12,8 +12,8 @@ pub struct PinSlot(u32);
 
 /// The client's pins of one session and shard: 256 slots for copies, 16,384 for views.
 ///
-/// Lives on: any threads of the client process, all at once; no lock. One compare-and-swap to take a
-/// slot, one to give it back.
+/// Lives on: any threads of the client process, all at once; no lock. One compare-and-swap to take
+/// a slot, one to give it back.
 #[derive(Debug)]
 pub struct PinTable<M: Memory = MappedMemory> {
     rw: M,
@@ -111,9 +111,9 @@ impl<M: Memory> PinTable<M> {
         Some(PinSlot(slot))
     }
 
-    /// Takes the lowest free slot that the hint leads to: low slots keep the high water, and with it
-    /// the shard's scan, small. The hint is only a hint: a search that finds nothing behind it looks
-    /// before it.
+    /// Takes the lowest free slot that the hint leads to: low slots keep the high water, and with
+    /// it the shard's scan, small. The hint is only a hint: a search that finds nothing behind it
+    /// looks before it.
     fn take_free(&self, range: Range) -> Option<u32> {
         let first = Self::first_word(range);
         let count = match range {

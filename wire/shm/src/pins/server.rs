@@ -6,9 +6,9 @@ use crate::sync::{Memory, Step};
 
 /// The extents found pinned by one scan.
 ///
-/// Lives on: owner shard; kept and reused from scan to scan. A sorted list: no hashing that a hostile
-/// client's pins could degrade. Memory: 8 bytes for each pin found, at most 16,640 pins and 128
-/// completions a session.
+/// Lives on: owner shard; kept and reused from scan to scan. A sorted list: no hashing that a
+/// hostile client's pins could degrade. Memory: 8 bytes for each pin found, at most 16,640 pins and
+/// 128 completions a session.
 #[derive(Debug, Default)]
 pub struct PinSet {
     words: Vec<u64>,
@@ -53,17 +53,17 @@ impl PinSet {
 /// One scan of the pins of all sessions on a shard.
 ///
 /// Everything that was unlinked before [`Self::start`] and is not in the set after
-/// [`Self::finish`] may be reused. A scan may be spread over many turns of the shard; then an extent
-/// that the shard itself held for I/O at any time during the scan counts as pinned as well, since
-/// its completion may have been posted after its session was scanned.
+/// [`Self::finish`] may be reused. A scan may be spread over many turns of the shard; then an
+/// extent that the shard itself held for I/O at any time during the scan counts as pinned as well,
+/// since its completion may have been posted after its session was scanned.
 #[derive(Debug)]
 pub struct PinScan<'set> {
     set: &'set mut PinSet,
 }
 
 impl<'set> PinScan<'set> {
-    /// Empties `set`, fences after the unlinking of what is to be reused, and begins. `memory_of` is
-    /// any ring of the shard: it says which memory to fence.
+    /// Empties `set`, fences after the unlinking of what is to be reused, and begins. `memory_of`
+    /// is any ring of the shard: it says which memory to fence.
     pub fn start<M: Memory>(set: &'set mut PinSet, memory_of: &ServerRing<M>) -> Self {
         set.words.clear();
         set.sorted = true;

@@ -614,7 +614,8 @@ fn answerless(token: u32) -> SubmissionWords {
     }
 }
 
-/// The whole cycle on one thread: `cargo test -p chariot-shm --release -- --ignored --nocapture round`.
+/// The whole cycle on one thread: `cargo test -p chariot-shm --release -- --ignored --nocapture
+/// round`.
 #[test]
 #[ignore = "a bench: run alone, in release"]
 fn bench_round() {

@@ -1,0 +1,278 @@
+//! The command line: what may be asked for, and the checks that need no daemon.
+//!
+//! Raw arguments are clap's; each command turns them into a plan of its own, and that is the only
+//! validation.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chariot_client::SharedMemory;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::cache::{Address, Daemon};
+use crate::text::parse_size;
+
+/// Where a daemon listens unless it is told otherwise.
+const DEFAULT_TARGET: &str = "127.0.0.1:31501";
+
+/// Load for a Chariot daemon, and the limits of the machine below it.
+#[derive(Debug, Parser)]
+#[command(name = "chariot-bench", max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// One operation on random keys, as often as it goes or at a rate.
+    Kv(KvArgs),
+    /// Requests of an inference service: longest prefix, get it, set the rest, check every byte.
+    Replay(ReplayArgs),
+    /// What this machine can do without a cache: copies, checksums, round trips, loopback TCP.
+    Limits(LimitsArgs),
+}
+
+/// Which daemon, and which way to it.
+#[derive(Args, Debug)]
+pub(crate) struct TargetArgs {
+    /// Host and port of the daemon [default: 127.0.0.1:31501].
+    #[arg(long, value_name = "ADDR", conflicts_with = "socket")]
+    pub target: Option<String>,
+    /// Unix socket of the daemon.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Way of the bytes: shared memory when the daemon is on this host, or a fixed one.
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
+    pub transport: Transport,
+    /// Time that a client polls for an answer before it sleeps [default: the SDK's].
+    #[arg(long, value_name = "N")]
+    pub spin_us: Option<u64>,
+    /// Write and read without checksums.
+    #[arg(long)]
+    pub no_checksum: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    Auto,
+    Shm,
+    Tcp,
+}
+
+impl TargetArgs {
+    pub(crate) fn daemon(&self) -> Daemon {
+        let address = match (&self.socket, &self.target) {
+            (Some(path), _) => Address::Unix(path.clone()),
+            (None, target) => Address::Tcp(target.as_deref().unwrap_or(DEFAULT_TARGET).to_owned()),
+        };
+        let shared_memory = match self.transport {
+            Transport::Auto => SharedMemory::Auto,
+            Transport::Shm => SharedMemory::Require,
+            Transport::Tcp => SharedMemory::Never,
+        };
+        let spin = self.spin_us.map(Duration::from_micros);
+        Daemon {
+            address,
+            shared_memory,
+            spin,
+            checksum: !self.no_checksum,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KvArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The operation; mixed is four reads to one write.
+    #[arg(long, value_enum)]
+    pub op: Op,
+    /// Bytes of a value.
+    #[arg(long, value_parser = parse_size, default_value = "4KiB")]
+    pub size: usize,
+    /// Number of keys, chosen at random.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub keys: u64,
+    /// Client threads, each with a session of its own.
+    #[arg(long, value_name = "C", default_value_t = 1)]
+    pub clients: u32,
+    /// Keys of one call [default: 100 for mset, mget and mview, otherwise 1].
+    #[arg(long, value_name = "B")]
+    pub batch: Option<u32>,
+    /// Duration of the measurement.
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Keys per second of all clients together; latencies are then corrected for coordinated
+    /// omission [default: as fast as it goes].
+    #[arg(long, value_name = "N")]
+    pub rate: Option<f64>,
+    /// CPUs of the client threads, such as 1 or 2,4-6.
+    #[arg(long, value_name = "LIST")]
+    pub client_cpus: Option<String>,
+    /// Seed of the choice of keys.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Op {
+    Set,
+    Get,
+    View,
+    Exist,
+    Mset,
+    Mget,
+    Mview,
+    Del,
+    Mixed,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// A file of JSON lines, or `synthetic` for seeded multi-turn conversations.
+    #[arg(long, value_name = "FILE|synthetic")]
+    pub trace: String,
+    /// Most requests replayed [default: all of a file, 2000 synthetic ones].
+    #[arg(long, value_name = "N")]
+    pub requests: Option<u64>,
+    /// Bytes of a block of 512 tokens.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64KiB")]
+    pub block_bytes: usize,
+    /// Keep the times of the trace, X times as fast.
+    #[arg(long, value_name = "X", conflicts_with = "as_fast_as_possible")]
+    pub time_scale: Option<f64>,
+    /// Send each request when the one before is done (the default).
+    #[arg(long)]
+    pub as_fast_as_possible: bool,
+    /// Admin address of the daemon: evictions are then counted by the daemon itself.
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+    /// CPU of the client thread.
+    #[arg(long, value_name = "LIST")]
+    pub client_cpus: Option<String>,
+    /// Seed of the synthetic trace.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object instead of a table and a plot.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LimitsArgs {
+    /// Duration of each measurement.
+    #[arg(long, value_name = "S", default_value_t = 0.5)]
+    pub seconds: f64,
+    /// Print one JSON object a line instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, String> {
+        let words = std::iter::once("chariot-bench").chain(line.split_whitespace());
+        Cli::try_parse_from(words).map_err(|error| error.to_string())
+    }
+
+    fn kv(line: &str) -> KvArgs {
+        match parse(line).unwrap().command {
+            Command::Kv(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn declaration_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn kv_takes_every_flag_of_its_contract() {
+        let args = kv(
+            "kv --target h:1 --op mget --size 4KiB --keys 10 --clients 2 --batch 100 \
+                       --seconds 1.5 --spin-us 7 --no-checksum --json",
+        );
+        assert_eq!(
+            (args.op, args.size, args.keys, args.clients),
+            (Op::Mget, 4096, 10, 2)
+        );
+        assert_eq!(
+            (args.batch, args.seconds, args.json),
+            (Some(100), 1.5, true)
+        );
+        let daemon = args.target.daemon();
+        assert_eq!(daemon.address, Address::Tcp("h:1".into()));
+        assert_eq!(
+            (daemon.spin, daemon.checksum),
+            (Some(Duration::from_micros(7)), false)
+        );
+    }
+
+    #[test]
+    fn kv_knows_nine_operations() {
+        for op in [
+            "set", "get", "view", "exist", "mset", "mget", "mview", "del", "mixed",
+        ] {
+            let args = kv(&format!("kv --op {op}"));
+            assert_eq!(serde_json::to_value(args.op).unwrap(), op);
+        }
+        let refused = parse("kv --op fetch").unwrap_err();
+        assert!(refused.contains("set, get, view"), "{refused}");
+    }
+
+    #[test]
+    fn target_has_a_default_and_excludes_the_socket() {
+        assert_eq!(
+            kv("kv --op get").target.daemon().address,
+            Address::Tcp(DEFAULT_TARGET.into())
+        );
+        let unix = kv("kv --op get --socket /a/b").target.daemon().address;
+        assert_eq!(unix, Address::Unix("/a/b".into()));
+        assert!(
+            parse("kv --op get --target h:1 --socket /a")
+                .unwrap_err()
+                .contains("cannot be used")
+        );
+    }
+
+    #[test]
+    fn replay_takes_every_flag_of_its_contract() {
+        let line = "replay --socket /s --trace t.jsonl --requests 5 --block-bytes 64KiB \
+                    --time-scale 10 --json";
+        let Command::Replay(args) = parse(line).unwrap().command else {
+            panic!("{line}")
+        };
+        assert_eq!(
+            (args.requests, args.block_bytes, args.time_scale),
+            (Some(5), 65_536, Some(10.0))
+        );
+        parse("replay --trace synthetic --as-fast-as-possible").unwrap();
+        let both = "replay --trace synthetic --as-fast-as-possible --time-scale 2";
+        assert!(parse(both).unwrap_err().contains("cannot be used"));
+        assert!(parse("replay").unwrap_err().contains("--trace"));
+    }
+
+    #[test]
+    fn limits_takes_json() {
+        assert!(
+            matches!(parse("limits --json").unwrap().command, Command::Limits(args) if args.json)
+        );
+    }
+
+    #[test]
+    fn wrong_size_is_refused_with_the_remedy() {
+        let refused = parse("kv --op get --size 4kb").unwrap_err();
+        assert!(refused.contains("write bytes or 4KiB"), "{refused}");
+    }
+}

@@ -1,0 +1,147 @@
+//! There and back between two threads on two CPUs: over a unix socket, and by futex.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use chariot_shm::futex;
+
+use super::Measured;
+use crate::failure::Failure;
+use crate::latency::Latency;
+use crate::pinning;
+
+/// Bytes of a message: one frame header.
+const MESSAGE: usize = 64;
+/// A hand-over that takes longer is looked at again, so that no lost wake hangs the tool.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The word's value that ends the other side.
+const END: u32 = u32::MAX;
+
+/// Keeps one side on the first usable CPU and the other on the last; with one CPU both share it.
+fn pin_side(second: bool) {
+    let cpus = pinning::usable_cpus();
+    let cpu = if second { cpus.last() } else { cpus.first() };
+    if let Some(cpu) = cpu {
+        // Unpinned sides measure the same, less precisely.
+        let pinned = pinning::pin_to(*cpu);
+        drop(pinned);
+    }
+}
+
+/// 64 bytes there and back over a unix stream socket.
+pub(crate) fn unix(duration: Duration) -> Result<Measured, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(
+            format!("the unix socket failed ({error})"),
+            "see the limits of this process",
+        )
+    };
+    let (mut here, mut there) = UnixStream::pair().map_err(failed)?;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            pin_side(true);
+            let mut message = [0; MESSAGE];
+            while there.read_exact(&mut message).is_ok() && there.write_all(&message).is_ok() {}
+        });
+        let side = scope.spawn(move || {
+            pin_side(false);
+            let mut message = [7; MESSAGE];
+            trips("unix_round_trip", MESSAGE, duration, || {
+                here.write_all(&message)?;
+                here.read_exact(&mut message)
+            })
+        });
+        side.join()
+            .expect("this side does not panic")
+            .map_err(failed)
+    })
+}
+
+/// A word there and back: each side sleeps on its futex until the other wakes it.
+pub(crate) fn futex(duration: Duration) -> Result<Measured, Failure> {
+    let (ping, pong) = (AtomicU32::new(0), AtomicU32::new(0));
+    let measured = std::thread::scope(|scope| {
+        let (ping, pong) = (&ping, &pong);
+        scope.spawn(move || {
+            pin_side(true);
+            let mut seen = 0;
+            while seen != END {
+                seen = wait_change(ping, seen);
+                hand_over(pong, seen);
+            }
+        });
+        let side = scope.spawn(move || {
+            pin_side(false);
+            let mut turn = 0;
+            let measured = trips("futex_hand_over", 4, duration, || {
+                hand_over(ping, turn + 1);
+                turn = wait_change(pong, turn);
+                Ok(())
+            });
+            hand_over(ping, END);
+            measured
+        });
+        side.join().expect("this side does not panic")
+    });
+    measured.map_err(|error| Failure::new(format!("futex: {error}"), "report this as a bug"))
+}
+
+fn hand_over(word: &AtomicU32, value: u32) {
+    word.store(value, Ordering::Release);
+    futex::wake(word, 1);
+}
+
+fn wait_change(word: &AtomicU32, seen: u32) -> u32 {
+    loop {
+        let value = word.load(Ordering::Acquire);
+        if value != seen {
+            return value;
+        }
+        futex::wait(word, seen, Some(PATIENCE));
+    }
+}
+
+/// Repeats a round trip until the time is over.
+fn trips(
+    name: &'static str,
+    size_bytes: usize,
+    duration: Duration,
+    mut trip: impl FnMut() -> std::io::Result<()>,
+) -> std::io::Result<Measured> {
+    let mut latency = Latency::new();
+    let mut count = 0_u64;
+    let start = Instant::now();
+    let mut last = start;
+    while last - start < duration {
+        trip()?;
+        let now = Instant::now();
+        latency.record(now - last);
+        last = now;
+        count += 1;
+    }
+    let seconds = (last - start).as_secs_f64();
+    Ok(Measured {
+        name,
+        size_bytes,
+        threads: 2,
+        seconds,
+        ops_per_s: Some(count as f64 / seconds),
+        bytes_per_s: None,
+        lat_us: Some(latency.summary()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_trip_is_an_error_and_no_figure() {
+        let outcome = trips("x", 1, Duration::from_secs(9), || {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        });
+        assert_eq!(outcome.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    }
+}

@@ -1,0 +1,5 @@
+//! The program as a user runs it.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod program;

@@ -1,0 +1,173 @@
+//! Clients that die, stop, or come in thousands: what they held comes back, nobody waits for them.
+
+use std::time::{Duration, Instant};
+
+use chariot_client::{Client, GetOptions, SetOptions, Status};
+use chariot_tests_node::daemon::{Daemon, DaemonOptions, status_of};
+use chariot_tests_node::probe::Probe;
+use chariot_tests_node::{pattern, wait};
+
+const PROBE: &str = env!("CARGO_BIN_EXE_chariot-probe");
+const MIB: usize = 1 << 20;
+
+/// What a dead session's memory may take to come back: a second of grace for leases, one to notice,
+/// and what a busy machine adds.
+const COMES_BACK: Duration = Duration::from_secs(5);
+
+fn set(client: &Client, key: &str, len: usize, seed: u64) {
+    let options = SetOptions {
+        deadline: Some(wait::PATIENCE),
+        ..SetOptions::default()
+    };
+    client
+        .set(key.as_bytes(), &pattern::value(len, seed), &options)
+        .unwrap();
+}
+
+/// Writes to every shard, so that each looks at what waits in quarantine.
+fn stir(client: &Client) {
+    for index in 0..8 {
+        let key = format!("stir/{index}");
+        set(client, &key, 10, 0);
+        client.delete(key.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_client_gives_back_its_leases_views_and_session() {
+    let daemon = Daemon::start();
+    let other = daemon.local();
+    let mut victim = Probe::start(PROBE, &daemon.socket());
+    for index in 0..8_u64 {
+        let key = format!("key/{index}");
+        assert_eq!(victim.ask(&format!("set {key} {} {index}", 4 * MIB)), "ok");
+        assert_eq!(victim.ask(&format!("hold {key} {index}")), "ok");
+        other.delete(key.as_bytes()).unwrap();
+    }
+    for index in 0..4 {
+        assert_eq!(
+            victim.ask(&format!("create new/{index} {}", 10 * MIB)),
+            "ok"
+        );
+    }
+    let held = || {
+        let metrics = daemon.metrics();
+        let quarantined = metrics.total("chariot_quarantine_bytes");
+        (quarantined, metrics.total("chariot_lease_bytes"))
+    };
+    wait::until("deleted values wait for the victim's views", || {
+        stir(&other);
+        held().0 >= 32.0 * MIB as f64
+    });
+    assert!(held().1 >= 40.0 * MIB as f64, "leases are out");
+    assert_eq!(victim.ask("check"), "ok");
+    victim.kill();
+    wait::within(COMES_BACK, "everything comes back", || {
+        stir(&other);
+        let (quarantined, leased) = held();
+        quarantined < MIB as f64 && leased < 8.0 * MIB as f64
+    });
+    assert!(daemon.metrics().total("chariot_sessions_local") < 2.0);
+}
+
+#[test]
+fn clients_killed_in_the_middle_of_anything_disturb_nobody() {
+    let mut daemon = Daemon::start();
+    let other = daemon.local();
+    set(&other, "mine", 100_000, 7);
+    for _ in 0..6 {
+        let mut victims: Vec<Probe> = (0..2)
+            .map(|_| Probe::start(PROBE, &daemon.socket()))
+            .collect();
+        for victim in &mut victims {
+            victim.tell("storm");
+        }
+        for victim in &mut victims {
+            assert_eq!(victim.answer(), "ok", "it is in the middle of it");
+            victim.kill();
+        }
+        let read = other.get(b"mine", &GetOptions::default()).unwrap();
+        assert!(read.is_none_or(|read| pattern::matches(&read, 7)));
+        set(&other, "mine", 100_000, 7);
+    }
+    wait::within(COMES_BACK, "nothing is left of them", || {
+        stir(&other);
+        let metrics = daemon.metrics();
+        metrics.total("chariot_sessions_local") < 2.0
+            && metrics.total("chariot_quarantine_bytes") < MIB as f64
+            && metrics.total("chariot_lease_bytes") < 24.0 * MIB as f64
+            && metrics.total("chariot_ring_depth") < 1.0
+    });
+    // The whole arena can be used again.
+    for index in 0..300 {
+        set(&other, &format!("after/{index}"), MIB, index);
+    }
+    daemon.assert_alive();
+}
+
+#[test]
+fn nobody_waits_for_a_stopped_client_that_holds_pins() {
+    let daemon = Daemon::start();
+    let other = daemon.local();
+    let mut stopped = Probe::start(PROBE, &daemon.socket());
+    for index in 0..4_u64 {
+        let key = format!("key/{index}");
+        assert_eq!(stopped.ask(&format!("set {key} {MIB} {index}")), "ok");
+        assert_eq!(stopped.ask(&format!("hold {key} {index}")), "ok");
+    }
+    assert_eq!(stopped.ask(&format!("create new {MIB}")), "ok");
+    stopped.stop();
+    let mut slowest = Duration::ZERO;
+    for index in 0..400_u64 {
+        let start = Instant::now();
+        set(&other, &format!("key/{}", index % 300), MIB, 1_000 + index);
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(3), "a write took {slowest:?}");
+    assert!(other.delete(b"key/0").unwrap());
+    stopped.go_on();
+    assert_eq!(stopped.ask("check"), "ok", "a live client is never robbed");
+    assert_eq!(stopped.ask("place"), "shared", "nor is it expelled");
+}
+
+#[test]
+fn a_thousand_sessions_opened_and_dropped_leave_nothing() {
+    let daemon = Daemon::start();
+    let other = daemon.local();
+    set(&other, "mine", 5_000, 1);
+    let opened = || daemon.metrics().total("chariot_sessions_opened_total");
+    let before = daemon.metrics().total("chariot_process_open_fds");
+    for index in 0..1_000 {
+        let client = daemon.local();
+        if index % 50 == 0 {
+            set(&client, "touched", 5_000, 2);
+        }
+    }
+    assert!(opened() >= 1_001.0);
+    wait::until("all of them are gone", || {
+        let metrics = daemon.metrics();
+        metrics.total("chariot_sessions_local") < 2.0
+            && metrics.total("chariot_process_open_fds") < before + 10.0
+    });
+    let read = other.get(b"mine", &GetOptions::default()).unwrap();
+    assert!(pattern::matches(&read.unwrap(), 1));
+}
+
+#[test]
+fn sessions_beyond_the_limit_are_busy_until_one_ends() {
+    let daemon = Daemon::start_with(&DaemonOptions {
+        flags: vec!["--max-sessions".to_owned(), "3".to_owned()],
+        ..DaemonOptions::default()
+    });
+    let mut held = vec![daemon.local(), daemon.local(), daemon.remote()];
+    for options in [daemon.local_options(), daemon.remote_options()] {
+        let refused = Client::connect(options).map(drop);
+        assert_eq!(status_of(refused), Status::Busy);
+    }
+    set(&held[0], "served", 5_000, 1);
+    held.truncate(2);
+    wait::until("there is room again", || {
+        Client::connect(daemon.local_options()).is_ok()
+    });
+    assert!(daemon.metrics().total("chariot_sessions_refused_total") >= 2.0);
+}

@@ -1,0 +1,19 @@
+//! One node from outside: real processes, the Rust SDK, and peers that mean harm.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod access;
+#[cfg(test)]
+mod deaths;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod rings;
+#[cfg(test)]
+mod views;
