@@ -121,6 +121,8 @@ class Loop:
                     self.store()
                 return {"filled": len(self.keys)}
             return self.run(command["op"], command["batch"], command["seconds"], command["seed"])
+        except NotImplementedError as error:
+            return {"absent": str(error)}
         except Exception as error:  # every peer has errors of its own: each is a reason in the table
             return {"error": f"{type(error).__name__}: {error}"[:300]}
 

@@ -30,7 +30,7 @@ class Client:
     def exist(self, keys):
         """The meta command mg without flags answers HD or EN and moves no value."""
         if len(keys) > 1:
-            raise NotImplementedError("pymemcache offers no batch of meta commands")
+            raise NotImplementedError("the client offers no batch of exist")
         return [self.memcache.raw_command(f"mg {keys[0]}") == b"HD"]
 
     def close(self):

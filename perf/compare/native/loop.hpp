@@ -146,7 +146,10 @@ private:
             for (const size_t index : chosen) keys.push_back(keys_[index]);
         }
         for (size_t i = 0; i < 8; ++i)
-            if (!call(op, choices[i])) return "{\"absent\": \"the client offers no " + op + "\"}";
+            if (!call(op, choices[i])) {
+                const std::string what = batch == 1 ? op : "batch of " + op;
+                return "{\"absent\": \"the client offers no " + what + "\"}";
+            }
         std::map<int, uint64_t> histogram;
         uint64_t calls = 0, bad = 0;
         const auto start = Clock::now();
