@@ -2,7 +2,7 @@
 #![expect(
     clippy::tests_outside_test_module,
     clippy::unwrap_used,
-    reason = "a test program is a test module"
+    reason = "an integration test is a test module"
 )]
 
 use std::fmt::Write as _;

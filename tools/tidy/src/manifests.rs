@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "chariot-memory",
         &["chariot-base", "chariot-proto", "chariot-shm"],
     ),
+    ("chariot-npu-sim", &["chariot-ascend-rt-sys"]),
     ("chariot-proto", &[]),
     (
         "chariot-server",

@@ -251,7 +251,7 @@ fn keys_of_one_shard(daemon: &Daemon, client: &Client, count: usize) -> Vec<Stri
 }
 
 #[test]
-#[ignore = "issue: a shard never gets back the empty granule that another one holds while kept values fill its own"]
+#[ignore = "issue: an empty granule of one shard is not handed to another that is full"]
 fn all_keys_on_one_shard_use_the_whole_node() {
     let daemon = Daemon::start();
     let client = daemon.local();
