@@ -3,7 +3,7 @@
 # Both set the machine up first (scripts/setup.sh says what it installs, and is quick when nothing
 # is missing). Checks run in the order of their cost, so that a slip is known early.
 
-.PHONY: all setup build demo test test-long fmt lint doc unit loom tidy long help
+.PHONY: all setup build demo test test-long fmt lint doc unit loom tidy long compare help
 
 # The pinned toolchain, when setup has just installed it and the shell does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -49,6 +49,10 @@ tidy:
 
 long:
 	$(CARGO) test --workspace --locked --release -- --ignored
+
+# What it installs, it says. COMPARE=--smoke shows in a few minutes that it runs.
+compare: setup ## Measure peers (Redis, memcached, Mooncake, openYuanrong) beside ours
+	@python3 perf/compare/compare.py $(COMPARE)
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -16,5 +16,6 @@ pub mod daemon;
 pub mod metrics;
 pub mod pattern;
 pub mod probe;
+pub mod raw;
 pub mod signals;
 pub mod wait;

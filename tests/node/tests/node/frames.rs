@@ -1,4 +1,4 @@
-//! Peers on the TCP port that speak nonsense: a clear answer or an end for them, nothing for others.
+//! TCP peers that speak nonsense: a clear answer or an end for them, nothing for others.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

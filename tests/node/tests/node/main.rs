@@ -14,4 +14,6 @@ mod operations;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod rings;
+#[cfg(test)]
 mod views;

@@ -1,4 +1,4 @@
-//! The daemon dies and comes back: reads miss meanwhile, writes say so, clients return by themselves.
+//! The daemon dies and returns: reads miss meanwhile, writes say so, clients come back alone.
 
 use std::time::{Duration, Instant};
 
