@@ -96,7 +96,7 @@ pub(crate) enum GranuleMessage {
     },
     /// From the home: give back what is empty; somebody waits. Answered with [`Self::Spared`].
     Spare {
-        /// Empty granules that the shard may keep: none when a write waits, one for a request ahead.
+        /// Empty granules that the shard may keep: none when a write waits, one otherwise.
         keep: u32,
     },
     /// To the home: all that was empty has been given back.

@@ -46,10 +46,6 @@ impl NodeControl for StandIn {
     }
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the signature is that of a real start"
-)]
 fn start_stand_in(_options: NodeOptions) -> chariotd::run::StartingNode {
     Box::pin(async { Ok(Arc::new(StandIn) as Arc<dyn NodeControl>) })
 }

@@ -29,7 +29,8 @@ macro_rules! ok {
 /// A test whose body runs alone in a process with these settings.
 macro_rules! rule {
     (
-        $(#[$meta:meta])* $name:ident, [$($variable:ident = $value:expr),*], |$sim:ident| $body:block
+        $(#[$meta:meta])* $name:ident, [$($variable:ident = $value:expr),*],
+        |$sim:ident| $body:block
     ) => {
         $(#[$meta])*
         #[test]
