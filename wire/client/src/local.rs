@@ -21,9 +21,12 @@ mod lookup;
 mod operations;
 mod port;
 mod staging;
+mod switches;
 mod windows;
 mod write_job;
 
+#[cfg(test)]
+mod lookup_tests;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +39,8 @@ use std::time::Duration;
 
 use chariot_proto::message::{Bye, OpenRing, RingOpened};
 use chariot_proto::{KeyHash, KeySecret, Opcode, Status};
-use chariot_shm::{ClientSession, ForkGuard, LifeView, PinTable, Waiter};
+use chariot_shm::index::IndexReader;
+use chariot_shm::{ClientSession, ForkGuard, LifeView, NoteWriter, PinTable, Waiter};
 
 use self::arena::{Arena, Writing};
 use self::driver::Driver;
@@ -85,6 +89,10 @@ struct ShardPort {
     state: Mutex<PortState>,
     pins: PinTable,
     bell: OnceLock<OwnedFd>,
+    /// The shard's index of this tenant.
+    index: IndexReader,
+    /// Where reads through the index are noted.
+    notes: NoteWriter,
 }
 
 impl ShardPort {

@@ -118,6 +118,7 @@ fn future_ends_at_its_deadline() {
         silent: true,
         ..Manners::good(1)
     });
+    daemon.hand().put_away(b"v");
     let client = connect(&daemon);
     let deadline = Some(Duration::from_millis(50));
     let options = GetOptions {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use chariot_proto::message::Welcome;
 use chariot_proto::{KeySecret, Status};
+use chariot_shm::index::IndexReader;
 use chariot_shm::{ClientSession, ForkGuard, LifeView, Mapping};
 
 use super::arena::{Arena, Writing};
@@ -84,14 +85,23 @@ impl LocalSession {
                 .pins(shard)
                 .expect("a fresh session has all its pin tables")
         };
-        let ports = (0..welcome.shard_count)
-            .map(|shard| ShardPort {
+        let staging = usize::from(welcome.staging_len > 0);
+        let is_one_each = rest.len() == usize::from(welcome.shard_count) + staging;
+        if welcome.index_count != welcome.shard_count || !is_one_each {
+            return Err(Error::malformed("not one index for each shard"));
+        }
+        let mut ports = Vec::with_capacity(usize::from(welcome.shard_count));
+        for (shard, index) in (0..welcome.shard_count).zip(rest) {
+            ports.push(ShardPort {
                 shard,
                 state: Mutex::new(PortState::new()),
                 pins: pins(shard),
                 bell: OnceLock::new(),
-            })
-            .collect();
+                index: map_index(index.as_fd(), shard, welcome)?,
+                notes: memory.notes(shard),
+            });
+        }
+        let ports = ports.into_boxed_slice();
         let fork = ForkGuard::here().map_err(kernel)?;
         Ok(Arc::new_cyclic(|weak| Self {
             fork,
@@ -113,6 +123,25 @@ impl LocalSession {
             },
             broken: AtomicBool::new(false),
         }))
+    }
+}
+
+/// Maps one shard's index, and checks that it is of this daemon, tenant and shard.
+fn map_index(index: BorrowedFd<'_>, shard: u16, welcome: &Welcome) -> Result<IndexReader, Error> {
+    let len = checked_len(index, welcome.index_len)?;
+    let mapping = Mapping::read_only(index, 0, len).map_err(kernel)?;
+    let reader = IndexReader::new(mapping)
+        .map_err(|error| Error::new(Status::Malformed, error.to_string()))?;
+    let made_for = reader.options();
+    let is_ours = made_for.shard == shard
+        && made_for.tenant == welcome.tenant_id
+        && made_for.boot_id == welcome.boot_id;
+    if is_ours {
+        Ok(reader)
+    } else {
+        Err(Error::malformed(
+            "an index of another shard, tenant or start of the daemon",
+        ))
     }
 }
 

@@ -1,13 +1,14 @@
 //! A daemon in a thread, over the daemon's side of the shared-memory crate: enough to test the SDK
 //! without an engine, and able to misbehave.
 
-use std::collections::HashMap;
+mod store;
+
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use chariot_proto::message::{Challenge, Hello, Message, OpenRing, Proof, RingOpened, Welcome};
@@ -17,9 +18,12 @@ use chariot_proto::{
 };
 use chariot_shm::fds::send_with_fds;
 use chariot_shm::{
-    CompletionFlags, CompletionWords, LifeThread, Mapping, Memfd, MemfdOptions, ServerRing,
-    ServerSession, SessionGeometry, Submission, SubmissionFlags,
+    CompletionFlags, CompletionWords, LifeThread, Mapping, Memfd, MemfdOptions, Note, ServerRing,
+    ServerSession, SessionGeometry, Submission, SubmissionFlags, SubmissionWords, clock,
 };
+
+pub(crate) use self::store::IndexOf;
+use self::store::{BOOT_ID, Entry, Store, TENANT};
 
 pub(crate) const SECRET: [u8; 16] = [7; 16];
 pub(crate) const ARENA_LEN: u64 = 256 << 20;
@@ -39,6 +43,8 @@ pub(crate) struct Manners {
     pub wild_token: bool,
     /// Never poll without a bell.
     pub sleepy: bool,
+    /// Whose index goes with the welcome.
+    pub index_of: IndexOf,
 }
 
 impl Manners {
@@ -50,13 +56,6 @@ impl Manners {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Entry {
-    extent: u64,
-    len: u64,
-    version: u64,
-}
-
 /// What all sessions share.
 struct Node {
     manners: Manners,
@@ -65,8 +64,10 @@ struct Node {
     life_fd: Memfd,
     next_free: AtomicU64,
     submissions: AtomicU64,
+    bells: AtomicU64,
     stop: AtomicBool,
-    entries: std::sync::Mutex<HashMap<KeyHash, Entry>>,
+    store: Mutex<Store>,
+    notes: Mutex<Vec<Note>>,
 }
 
 /// A running fake; stops when dropped.
@@ -84,10 +85,11 @@ impl FakeDaemon {
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let (life, life_fd) = LifeThread::start(99, 1).unwrap();
+        let (life, life_fd) = LifeThread::start(BOOT_ID, 1).unwrap();
         let arena = Memfd::create("fake-arena", ARENA_LEN, MemfdOptions::default()).unwrap();
         let size = usize::try_from(ARENA_LEN).unwrap();
         let mapping = Mapping::read_write(arena.fd(), 0, size).unwrap();
+        let wild_extent = manners.wild_extent.then_some(ARENA_LEN);
         let node = Arc::new(Node {
             manners,
             arena,
@@ -95,8 +97,10 @@ impl FakeDaemon {
             life_fd,
             next_free: AtomicU64::new(4096),
             submissions: AtomicU64::new(0),
+            bells: AtomicU64::new(0),
             stop: AtomicBool::new(false),
-            entries: std::sync::Mutex::default(),
+            store: Mutex::new(Store::new(manners.shards, manners.index_of, wild_extent)),
+            notes: Mutex::default(),
         });
         let serving = Arc::clone(&node);
         let thread = std::thread::spawn(move || serve(&serving, &listener));
@@ -114,6 +118,16 @@ impl FakeDaemon {
         self.node.submissions.load(Ordering::Relaxed)
     }
 
+    /// What another client, or time, does to the fake's keys.
+    pub(crate) fn hand(&self) -> Hand {
+        Hand(Arc::clone(&self.node))
+    }
+
+    /// The daemon's hold on its life word: it is dead when this is dropped.
+    pub(crate) fn take_life(&mut self) -> LifeThread {
+        self.life.take().unwrap()
+    }
+
     /// Dies as a killed daemon does: the life word says so, sockets close, nobody answers.
     pub(crate) fn kill(&mut self) {
         self.life = None;
@@ -121,6 +135,69 @@ impl FakeDaemon {
         self.thread.take().unwrap().join().unwrap();
         std::fs::remove_file(&self.path).unwrap();
     }
+}
+
+/// Changes the fake's keys and looks at what it has heard, from any thread.
+pub(crate) struct Hand(Arc<Node>);
+
+impl Hand {
+    /// Overwrites a key, or makes it, and then scribbles over the bytes that it had if `reuse`.
+    pub(crate) fn overwrite(&self, key: &[u8], bytes: &[u8], reuse: bool) {
+        let node = &self.0;
+        let extent = allocate(node, bytes.len() as u64);
+        write(node, extent, bytes);
+        let entry = Entry {
+            extent,
+            len: bytes.len() as u64,
+            version: 1 << 40,
+            expiry_ms: 0,
+        };
+        let mut store = node.store.lock().unwrap();
+        let old = store.get(hash_of(key));
+        store.put(hash_of(key), entry);
+        if let Some(old) = old.filter(|_| reuse) {
+            write(
+                node,
+                old.extent,
+                &vec![0xee; usize::try_from(old.len).unwrap()],
+            );
+        }
+    }
+
+    /// Makes a key that the index knows to be elsewhere: every read of it asks the shard.
+    pub(crate) fn put_away(&self, key: &[u8]) {
+        self.0.store.lock().unwrap().put_away(hash_of(key));
+    }
+
+    pub(crate) fn delete(&self, key: &[u8]) {
+        assert!(self.0.store.lock().unwrap().remove(hash_of(key)));
+    }
+
+    /// The key has been over since the machine started.
+    pub(crate) fn expire(&self, key: &[u8]) {
+        assert!(self.0.store.lock().unwrap().set_expiry(hash_of(key), 1));
+    }
+
+    /// The key's record, and the low half of its generation, as a note names them.
+    pub(crate) fn note_of(&self, key: &[u8]) -> Note {
+        let (record, generation) = self.0.store.lock().unwrap().generation(hash_of(key));
+        let generation = u32::try_from(generation).unwrap();
+        Note { record, generation }
+    }
+
+    /// Takes the notes heard so far.
+    pub(crate) fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut self.0.notes.lock().unwrap())
+    }
+
+    /// How often a bell was rung.
+    pub(crate) fn bells(&self) -> u64 {
+        self.0.bells.load(Ordering::Relaxed)
+    }
+}
+
+fn hash_of(key: &[u8]) -> KeyHash {
+    KeyHash::of(&KeySecret(SECRET), key)
 }
 
 impl Drop for FakeDaemon {
@@ -230,13 +307,24 @@ fn session(node: &Arc<Node>, stream: UnixStream) {
         descriptors.read_only(),
         arena,
     ];
+    let (mut indexes, index_len) = {
+        let store = node.store.lock().unwrap();
+        (store.descriptors(), store.index_len())
+    };
+    if manners.index_of == IndexOf::Missing {
+        indexes.pop();
+    }
+    fds.extend(indexes.iter().map(AsFd::as_fd));
     if manners.strict {
         fds.push(staging.fd());
     }
     let trusted = if manners.strict { 0 } else { Welcome::TRUSTED };
     let welcome = Welcome {
-        boot_id: 99,
+        boot_id: BOOT_ID,
         session_id: 5,
+        tenant_id: TENANT,
+        index_len,
+        index_count: u16::try_from(indexes.len()).unwrap(),
         arena_len: ARENA_LEN,
         staging_len: if manners.strict { 1 << 20 } else { 0 },
         value_max: VALUE_MAX,
@@ -276,7 +364,10 @@ fn serve_rings(node: &Node, frames: &mut Frames, server: &ServerSession, staging
             }
         }
         for (ring, bell) in &mut rings {
-            if node.manners.silent || (node.manners.sleepy && !was_rung(bell)) {
+            ring.drain_notes(|note| node.notes.lock().unwrap().push(note));
+            let is_rung = was_rung(bell);
+            node.bells.fetch_add(u64::from(is_rung), Ordering::Relaxed);
+            if node.manners.silent || (node.manners.sleepy && !is_rung) {
                 continue;
             }
             while let Some(submission) = ring.take().unwrap() {
@@ -312,8 +403,8 @@ fn handle(
     let mut payload = Vec::new();
     ring.payload(submission, &mut payload);
     let mut completion = CompletionWords::default();
-    let mut entries = node.entries.lock().unwrap();
-    let known = entries.get(&hash).copied();
+    let mut store = node.store.lock().unwrap();
+    let known = store.get(hash);
     let version = node.submissions.load(Ordering::Relaxed);
     let status = match Opcode::from_u8(words.opcode).unwrap() {
         Opcode::Set | Opcode::Publish | Opcode::StagedPublish => {
@@ -351,14 +442,13 @@ fn handle(
                 Status::Exists
             } else {
                 completion.version = version;
-                entries.insert(
-                    hash,
-                    Entry {
-                        extent,
-                        len: words.len,
-                        version,
-                    },
-                );
+                let entry = Entry {
+                    extent,
+                    len: words.len,
+                    version,
+                    expiry_ms: expiry_of(words),
+                };
+                store.put(hash, entry);
                 Status::Ok
             }
         },
@@ -381,10 +471,8 @@ fn handle(
             },
             None => Status::NotFound,
         },
-        Opcode::Delete => entries
-            .remove(&hash)
-            .map_or(Status::NotFound, |_| Status::Ok),
-        Opcode::Expire => known.map_or(Status::NotFound, |_| Status::Ok),
+        Opcode::Delete => found(store.remove(hash)),
+        Opcode::Expire => found(store.set_expiry(hash, expiry_of(words))),
         Opcode::LeaseGrant => {
             lend(node, words.len, words.lease_count, &mut completion);
             Status::Ok
@@ -394,6 +482,27 @@ fn handle(
     };
     completion.status = status.as_u16();
     completion
+}
+
+fn found(is_there: bool) -> Status {
+    if is_there {
+        Status::Ok
+    } else {
+        Status::NotFound
+    }
+}
+
+/// When the life that a request asks for is over.
+fn expiry_of(words: &SubmissionWords) -> u64 {
+    let unit = if words.flags & SubmissionFlags::TTL_SECONDS == 0 {
+        1
+    } else {
+        1000
+    };
+    match u64::from(words.ttl) * unit {
+        0 => 0,
+        ttl_ms => clock::coarse_ms() + ttl_ms,
+    }
 }
 
 fn lend(node: &Node, len: u64, count: u16, completion: &mut CompletionWords) {

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chariot_proto::{Opcode, Status};
-use chariot_shm::{SubmissionWords, clock};
+use chariot_shm::{PinSlot, SubmissionWords, clock};
 
 use super::engine::{Deadline, Job, Next, Op, Step};
-use super::lookup::{self, Lookup};
 use super::port::{Done, PinKind, PortState, Ticket, status_of};
 use super::{LocalSession, PinnedBytes, ShardPort};
 use crate::bytes;
@@ -83,42 +82,72 @@ pub(super) struct ReadJob<'a> {
     pub out: &'a mut [Result<Option<usize>, Error>],
 }
 
-impl ReadJob<'_> {
-    fn copy(&mut self, index: usize, extent: u64, value_len: u64) -> Result<(), Error> {
-        let (offset, len) = self.plan.range.within(value_len)?;
-        let size = usize::try_from(len).expect("a mapped value fits the address space");
-        self.sink.begin(index, size)?;
-        let source = self.session.arena().read_ptr(extent + offset, len);
-        let mut at = 0;
-        while at < size {
-            let piece = self.sink.piece(index, at, size);
-            assert!(!piece.is_empty(), "a piece makes progress");
-            // SAFETY: `at` is within the `len` bytes that `read_ptr` answered for.
-            let from = unsafe { source.add(at) };
-            // SAFETY: the source is mapped for `size - at` bytes and pinned, the piece is the
-            // caller's own memory, at most as long as what is left; they cannot overlap.
-            unsafe { bytes::copy(piece.as_mut_ptr().cast(), from.as_ptr(), piece.len()) };
-            at += piece.len();
-        }
-        // SAFETY: the loop above wrote all `size` bytes.
-        unsafe { self.sink.commit(index, size) };
-        self.out[index] = Ok(Some(size));
-        Ok(())
+/// Copies a range of a pinned value to the caller and says how long it is.
+///
+/// # Errors
+/// `RangeInvalid`, or what the caller's memory answers.
+pub(super) fn copy_out(
+    session: &LocalSession,
+    sink: &mut dyn Sink,
+    index: usize,
+    range: Range,
+    value: (u64, u64),
+) -> Result<usize, Error> {
+    let (extent, value_len) = value;
+    let (offset, len) = range.within(value_len)?;
+    let size = usize::try_from(len).expect("a mapped value fits the address space");
+    sink.begin(index, size)?;
+    let source = session.arena().read_ptr(extent + offset, len);
+    let mut at = 0;
+    while at < size {
+        let piece = sink.piece(index, at, size);
+        assert!(!piece.is_empty(), "a piece makes progress");
+        // SAFETY: `at` is within the `len` bytes that `read_ptr` answered for.
+        let from = unsafe { source.add(at) };
+        // SAFETY: the source is mapped for `size - at` bytes and pinned, the piece is the
+        // caller's own memory, at most as long as what is left; they cannot overlap.
+        unsafe { bytes::copy(piece.as_mut_ptr().cast(), from.as_ptr(), piece.len()) };
+        at += piece.len();
     }
+    // SAFETY: the loop above wrote all `size` bytes.
+    unsafe { sink.commit(index, size) };
+    Ok(size)
+}
+
+/// Makes the view of a pinned value, or lets the pin go.
+///
+/// # Errors
+/// `RangeInvalid`.
+pub(super) fn make_view(
+    session: &Arc<LocalSession>,
+    port: &ShardPort,
+    range: Range,
+    pin: (PinSlot, PinKind),
+    value: (u64, u64, u64),
+) -> Result<View, Error> {
+    let (pin, kind) = pin;
+    let (extent, value_len, version) = value;
+    let (offset, len) = match range.within(value_len) {
+        Ok(range) => range,
+        Err(error) => {
+            port.pins().release(pin);
+            return Err(error);
+        },
+    };
+    let pinned = PinnedBytes::new(Arc::clone(session), port.shard(), pin, extent + offset, len);
+    let version = Version::from_raw(version);
+    Ok(if kind == PinKind::View {
+        View::pinned(pinned, version)
+    } else {
+        // All view slots are held: copy, and let the transient slot go.
+        View::owned(pinned.as_slice().into(), version)
+    })
 }
 
 impl Job for ReadJob<'_> {
     fn prepare(&mut self, index: usize, op: &Op, port: &mut PortState) -> Step {
-        match lookup::find(self.session, op) {
-            Lookup::Absent if self.plan.wait.is_none() => {
-                self.out[index] = Ok(None);
-                Step::Finished
-            },
-            Lookup::Absent | Lookup::AskShard => {
-                self.plan
-                    .submit(op, self.keys[index], port, PinKind::Transient)
-            },
-        }
+        self.plan
+            .submit(op, self.keys[index], port, PinKind::Transient)
     }
 
     fn complete(
@@ -130,9 +159,11 @@ impl Job for ReadJob<'_> {
     ) -> Result<Next, Error> {
         match (status_of(&done.completion), done.pin) {
             (Status::Ok, Some((pin, _))) => {
-                let copied = self.copy(index, done.completion.extent, done.completion.len);
+                let value = (done.completion.extent, done.completion.len);
+                let copied = copy_out(self.session, self.sink, index, self.plan.range, value);
                 port.pins().release(pin);
-                copied.map(|()| Next::Finished)
+                self.out[index] = Ok(Some(copied?));
+                Ok(Next::Finished)
             },
             // More copies run at this moment than there are pin slots for them.
             (Status::Ok, None) => Ok(Next::Again),
@@ -158,15 +189,7 @@ pub(super) struct ViewJob<'a> {
 
 impl Job for ViewJob<'_> {
     fn prepare(&mut self, index: usize, op: &Op, port: &mut PortState) -> Step {
-        match lookup::find(self.session, op) {
-            Lookup::Absent if self.plan.wait.is_none() => {
-                self.out[index] = Ok(None);
-                Step::Finished
-            },
-            Lookup::Absent | Lookup::AskShard => {
-                self.plan.submit(op, self.keys[index], port, PinKind::View)
-            },
-        }
+        self.plan.submit(op, self.keys[index], port, PinKind::View)
     }
 
     fn complete(
@@ -185,22 +208,9 @@ impl Job for ViewJob<'_> {
                 return self.plan.judge_miss(status, op.attempt);
             },
         };
-        let (offset, len) = match self.plan.range.within(completion.len) {
-            Ok(range) => range,
-            Err(error) => {
-                port.pins().release(pin);
-                return Err(error);
-            },
-        };
-        let session = Arc::clone(self.session);
-        let pinned = PinnedBytes::new(session, port.shard(), pin, completion.extent + offset, len);
-        let version = Version::from_raw(completion.version);
-        self.out[index] = Ok(Some(if kind == PinKind::View {
-            View::pinned(pinned, version)
-        } else {
-            // All view slots are held: copy, and let the transient slot go.
-            View::owned(pinned.as_slice().into(), version)
-        }));
+        let value = (completion.extent, completion.len, completion.version);
+        let view = make_view(self.session, port, self.plan.range, (pin, kind), value)?;
+        self.out[index] = Ok(Some(view));
         Ok(Next::Finished)
     }
 

@@ -1,22 +1,204 @@
-//! Where a read looks before it asks the shard.
+//! Reads that cost no message: the shard's index, a pin, a fence, a second look.
 //!
-//! The seam for the shared index: its reader will answer hits (pin, fence, re-check) and certain
-//! misses here, without a round trip. Until it does, every read goes through the ring.
+//! A batch is looked at in chunks. For each chunk: prefetch its buckets, then its records; find
+//! every key and pin what is here; one fence for all pins; then check every record again, and the
+//! daemon's life word once, after them. What holds may be read for as long as its pin stands. What
+//! does not hold, or lies elsewhere, is left to the ring.
+//!
+//! The interleavings that this defends against, and the models of each, are in
+//! `wire/SHARED-MEMORY.md` §8. One rule is of this file alone: a shard scans the pins of sessions
+//! whose ring it has opened, so nothing is pinned before the ring is open.
 
-use super::LocalSession;
+use chariot_proto::KeyHash;
+use chariot_shm::index::{Candidate, Lookup};
+use chariot_shm::{PinSlot, PinTable, clock};
+
 use super::engine::Op;
+use super::port::PinKind;
+use super::switches::{self, Switch};
+use super::{LocalSession, ShardPort};
+
+/// Keys between two fences: two passes of prefetches fit the line-fill buffers many times over, and
+/// the fence (some 20 ns) is shared by all.
+const CHUNK: usize = 32;
 
 /// What is known about a key without asking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lookup {
-    /// Nothing: the shard knows.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// Nothing that holds: the shard knows.
     AskShard,
-    /// It is certain that there is no such key.
-    #[expect(dead_code, reason = "the index reader answers it")]
+    /// There is no such key.
     Absent,
+    /// The value is here, under a pin that the receiver drops or keeps.
+    Pinned(HeldPin<'a>, Candidate),
 }
 
-/// Looks a key up. Costs nothing while there is no index.
-pub(super) fn find(_session: &LocalSession, _op: &Op) -> Lookup {
-    Lookup::AskShard
+/// What is known about a key's length without asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peeked {
+    /// Nothing that holds: the shard knows.
+    AskShard,
+    /// There is no such key.
+    Absent,
+    /// The value has so many bytes.
+    Len(u64),
+}
+
+/// A pin of a look-up; cleared when dropped, also by a panic.
+#[derive(Debug)]
+pub(super) struct HeldPin<'a> {
+    pins: &'a PinTable,
+    /// `None` only once it is kept.
+    slot: Option<PinSlot>,
+}
+
+impl HeldPin<'_> {
+    /// Hands the slot over: the receiver releases it.
+    pub(super) fn keep(mut self) -> PinSlot {
+        self.slot.take().expect("kept once")
+    }
+}
+
+impl Drop for HeldPin<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.pins.release(slot);
+        }
+    }
+}
+
+impl LocalSession {
+    /// Looks every unfinished op up and hands over what is certain; the receiver says whether
+    /// that finishes the op. Costs no system call and no message.
+    pub(super) fn look_up<'a>(
+        &'a self,
+        ops: &mut [Op],
+        pin_kind: PinKind,
+        mut answer: impl FnMut(usize, &ShardPort, Found<'a>) -> bool,
+    ) {
+        if ops.len() == 1 {
+            return self.look_up_chunk::<1>(0, ops, pin_kind, &mut answer);
+        }
+        let mut first = 0;
+        for chunk in ops.chunks_mut(CHUNK) {
+            self.prefetch(chunk);
+            self.look_up_chunk::<CHUNK>(first, chunk, pin_kind, &mut answer);
+            first += chunk.len();
+        }
+    }
+
+    /// One chunk of at most `N` ops, of which the first is op `first` of the call.
+    fn look_up_chunk<'a, const N: usize>(
+        &'a self,
+        first: usize,
+        ops: &mut [Op],
+        pin_kind: PinKind,
+        answer: &mut impl FnMut(usize, &ShardPort, Found<'a>) -> bool,
+    ) {
+        assert!(ops.len() <= N, "a chunk fits");
+        let mut found = [const { Found::AskShard }; N];
+        let mut pinned = None;
+        for (op, found) in ops.iter().zip(&mut found) {
+            if op.is_finished() {
+                continue;
+            }
+            let port = self.port_of(op.hash);
+            *found = self.find(port, op.hash, pin_kind);
+            if matches!(found, Found::Pinned(..)) {
+                pinned = Some(port);
+            }
+        }
+        switches::between_find_and_fence();
+        if let Some(port) = pinned
+            && switches::is_off(Switch::Fence)
+        {
+            // One fence for all pins of the chunk, whichever table they are in.
+            port.pins().fence();
+        }
+        let now_ms = clock::coarse_ms();
+        for (op, found) in ops.iter().zip(&mut found) {
+            if let Found::Pinned(_, candidate) = found
+                && !self.port_of(op.hash).index.recheck(candidate, now_ms)
+                && switches::is_off(Switch::Recheck)
+            {
+                *found = Found::AskShard;
+            }
+        }
+        switches::between_recheck_and_life();
+        // Last: what was valid while the daemon lived stays readable under its pin, and a daemon
+        // that is dead by now is not believed about anything.
+        if !self.is_alive() && switches::is_off(Switch::Life) {
+            return;
+        }
+        for (at, (op, found)) in ops.iter_mut().zip(found).enumerate() {
+            let port = self.port_of(op.hash);
+            if let Found::Pinned(_, candidate) = &found {
+                port.notes
+                    .note(candidate.record.get(), candidate.generation);
+            }
+            if !matches!(found, Found::AskShard) && answer(first + at, port, found) {
+                op.finish();
+            }
+        }
+    }
+
+    /// Says how long a key's value is. Nothing is pinned: the answer was true at some moment
+    /// during the call.
+    pub(super) fn peek(&self, hash: KeyHash) -> Peeked {
+        let port = self.port_of(hash);
+        let known = match port.index.find(hash.hi, hash.lo) {
+            Lookup::Absent => Peeked::Absent,
+            Lookup::Here(candidate) if port.index.recheck(&candidate, clock::coarse_ms()) => {
+                Peeked::Len(candidate.len)
+            },
+            Lookup::Here(_) | Lookup::Elsewhere(_) | Lookup::Unsettled => return Peeked::AskShard,
+        };
+        if self.is_alive() {
+            known
+        } else {
+            Peeked::AskShard
+        }
+    }
+
+    fn find<'a>(&self, port: &'a ShardPort, hash: KeyHash, pin_kind: PinKind) -> Found<'a> {
+        match port.index.find(hash.hi, hash.lo) {
+            Lookup::Absent => Found::Absent,
+            Lookup::Here(candidate) => {
+                let inside = candidate
+                    .extent
+                    .checked_add(candidate.len)
+                    .is_some_and(|end| end <= self.arena().len());
+                // Before its ring is open, the shard does not look at this session's pins.
+                if !inside || port.bell.get().is_none() {
+                    return Found::AskShard;
+                }
+                let slot = match pin_kind {
+                    PinKind::View => port.pins().acquire(candidate.extent),
+                    PinKind::Transient => port.pins().acquire_transient(candidate.extent),
+                    PinKind::None => None,
+                };
+                slot.map_or(Found::AskShard, |slot| {
+                    let pin = HeldPin {
+                        pins: port.pins(),
+                        slot: Some(slot),
+                    };
+                    Found::Pinned(pin, candidate)
+                })
+            },
+            Lookup::Elsewhere(_) | Lookup::Unsettled => Found::AskShard,
+        }
+    }
+
+    fn prefetch(&self, ops: &[Op]) {
+        for op in ops {
+            self.port_of(op.hash).index.prefetch(op.hash.hi);
+        }
+        for op in ops {
+            self.port_of(op.hash).index.prefetch_record(op.hash.hi);
+        }
+    }
+
+    fn port_of(&self, hash: KeyHash) -> &ShardPort {
+        self.port(hash.shard(self.shard_count()))
+    }
 }

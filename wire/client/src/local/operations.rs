@@ -10,7 +10,9 @@ use std::time::Duration;
 use chariot_proto::{KeyHash, Status, check_key};
 
 use super::engine::{Deadline, Engine, Job, Lane, Op};
-use super::jobs::{AskJob, ReadJob, ReadPlan, ViewJob, read_deadline};
+use super::jobs::{AskJob, ReadJob, ReadPlan, ViewJob, copy_out, make_view, read_deadline};
+use super::lookup::{Found, Peeked};
+use super::port::PinKind;
 use super::write_job::{LeaseJob, Stage, WriteJob, WritePlan};
 use super::{LeasedBytes, LocalSession, Place};
 use crate::core::Question;
@@ -144,8 +146,30 @@ impl LocalSession {
         sink: &mut dyn Sink,
         out: &mut [Result<Option<usize>, Error>],
     ) {
-        let plan = self.read_plan(options);
+        let range = Range::of(options);
+        let waits = options.wait.is_some();
         let mut ops = self.ops(keys, out);
+        self.look_up(
+            ops.as_mut(),
+            PinKind::Transient,
+            |index, _port, found| match found {
+                Found::Pinned(pin, candidate) => {
+                    let value = (candidate.extent, candidate.len);
+                    out[index] = copy_out(self, sink, index, range, value).map(Some);
+                    drop(pin);
+                    true
+                },
+                Found::Absent => {
+                    out[index] = Ok(None);
+                    !waits
+                },
+                Found::AskShard => false,
+            },
+        );
+        if ops.are_finished() {
+            return;
+        }
+        let plan = self.read_plan(options);
         let job = ReadJob {
             session: self,
             keys,
@@ -164,8 +188,30 @@ impl LocalSession {
         options: &GetOptions,
         out: &mut [Result<Option<View>, Error>],
     ) {
-        let plan = self.read_plan(options);
+        let range = Range::of(options);
+        let waits = options.wait.is_some();
         let mut ops = self.ops(keys, out);
+        self.look_up(
+            ops.as_mut(),
+            PinKind::View,
+            |index, port, found| match found {
+                Found::Pinned(pin, candidate) => {
+                    let value = (candidate.extent, candidate.len, candidate.version);
+                    let pin = (pin.keep(), PinKind::View);
+                    out[index] = make_view(self, port, range, pin, value).map(Some);
+                    true
+                },
+                Found::Absent => {
+                    out[index] = Ok(None);
+                    !waits
+                },
+                Found::AskShard => false,
+            },
+        );
+        if ops.are_finished() {
+            return;
+        }
+        let plan = self.read_plan(options);
         let job = ViewJob {
             session: self,
             keys,
@@ -183,8 +229,24 @@ impl LocalSession {
         keys: &[&[u8]],
         out: &mut [Result<Option<u64>, Error>],
     ) {
-        let deadline = Deadline::after(self.terms.request_timeout);
         let mut ops = self.ops(keys, out);
+        if matches!(question, Question::Exist | Question::Size) {
+            for (op, out) in ops.as_mut().iter_mut().zip(out.iter_mut()) {
+                if op.is_finished() {
+                    continue;
+                }
+                *out = match self.peek(op.hash) {
+                    Peeked::AskShard => continue,
+                    Peeked::Absent => Ok(None),
+                    Peeked::Len(len) => Ok(Some(len)),
+                };
+                op.finish();
+            }
+            if ops.are_finished() {
+                return;
+            }
+        }
+        let deadline = Deadline::after(self.terms.request_timeout);
         let job = AskJob {
             question,
             keys,
@@ -307,6 +369,13 @@ enum Ops {
 }
 
 impl Ops {
+    fn are_finished(&self) -> bool {
+        match self {
+            Self::One([op]) => op.is_finished(),
+            Self::Many(ops) => ops.iter().all(Op::is_finished),
+        }
+    }
+
     fn as_mut(&mut self) -> &mut [Op] {
         match self {
             Self::One(ops) => ops,

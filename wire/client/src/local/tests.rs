@@ -336,6 +336,7 @@ fn silent_daemon_ends_in_a_timeout_at_the_deadline() {
         silent: true,
         ..Manners::good(1)
     });
+    daemon.hand().put_away(b"v");
     let client = connect(&daemon);
     let started = Instant::now();
     let deadline = Some(Duration::from_millis(80));
