@@ -33,10 +33,23 @@ const PLAN_RETRY_MS: u64 = Vacating::TRY_MS + 50;
 pub(crate) struct GranuleState {
     /// Granules in a row that are needed and not asked for yet.
     wanted: u32,
-    /// Granules in a row asked for.
+    /// Granules in a row asked for because something needs them.
     asked: u32,
     /// The home has none free; the request stays in line.
     exhausted: bool,
+    /// One granule ahead of need: asked for, or refused since the last grant.
+    ahead: Ahead,
+}
+
+/// The request ahead of need.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    #[default]
+    No,
+    /// To be asked for in this pass.
+    Wanted,
+    /// Asked for, or refused: not again before the next grant.
+    Over,
 }
 
 impl GranuleState {
@@ -48,13 +61,25 @@ impl GranuleState {
         }
     }
 
-    /// Takes the request that the pass sends, if there is one.
-    pub(crate) fn take_request(&mut self) -> Option<u32> {
-        if self.wanted == 0 {
-            return None;
+    /// Notes that room runs low.
+    pub(crate) fn want_ahead(&mut self) {
+        if self.ahead == Ahead::No && self.asked == 0 && !self.exhausted {
+            self.ahead = Ahead::Wanted;
         }
-        self.asked = std::mem::take(&mut self.wanted);
-        Some(self.asked)
+    }
+
+    /// Takes the request that the pass sends, if there is one: how many in a row, and whether it
+    /// is ahead of need.
+    pub(crate) fn take_request(&mut self) -> Option<(u32, bool)> {
+        if self.wanted > 0 {
+            self.asked = std::mem::take(&mut self.wanted);
+            return Some((self.asked, false));
+        }
+        if self.ahead == Ahead::Wanted {
+            self.ahead = Ahead::Over;
+            return Some((1, true));
+        }
+        None
     }
 
     /// Gives up asking for granules in a row when nobody waits for that much any more; says whether
@@ -76,11 +101,6 @@ impl GranuleState {
     /// Granules came.
     pub(crate) fn on_granted(&mut self) {
         *self = Self::default();
-    }
-
-    /// Whether nothing is asked for and nothing was refused.
-    pub(crate) const fn is_idle(&self) -> bool {
-        self.wanted == 0 && self.asked == 0 && !self.exhausted
     }
 
     /// Whether the shard must evict to make room.
@@ -108,6 +128,14 @@ pub(crate) struct GranuleHome {
     /// and one.
     held_jobs: VecDeque<PopulateJob>,
     plan_after_ms: u64,
+    /// Answers that the question for empty granules still waits for; 0 = none is under way.
+    spares_due: u32,
+    /// What each shard may keep in the question under way.
+    spares_keep: u32,
+    /// Who learns at the end of a question that there is nothing.
+    untold: Vec<(TenantId, ShardId)>,
+    /// Who asked ahead of need and is tried again at its end.
+    ahead: Vec<(TenantId, ShardId)>,
     outgoing: VecDeque<(ShardId, GranuleMessage)>,
     failures: u64,
 }
@@ -127,6 +155,10 @@ impl GranuleHome {
             unready: Vec::new(),
             held_jobs: VecDeque::new(),
             plan_after_ms: 0,
+            spares_due: 0,
+            spares_keep: 0,
+            untold: Vec::new(),
+            ahead: Vec::new(),
             outgoing: VecDeque::new(),
             failures: 0,
         })
@@ -145,7 +177,11 @@ impl GranuleHome {
     }
 
     /// A shard asks for granules in a row.
-    pub(crate) fn on_want(&mut self, shard: ShardId, tenant: TenantId, adjacent: u32) {
+    pub(crate) fn on_want(&mut self, shard: ShardId, tenant: TenantId, adjacent: u32, ahead: bool) {
+        if ahead {
+            self.on_want_ahead(shard, tenant);
+            return;
+        }
         if let Some(&(ticket, count)) = self.waiting.get(&(tenant, shard)) {
             if count >= adjacent {
                 self.tell(shard, GranuleMessage::Exhausted { tenant });
@@ -158,11 +194,74 @@ impl GranuleHome {
             TakeOutcome::Granted(grant) => self.hand_out(grant),
             TakeOutcome::Waiting(ticket) => {
                 self.waiting.insert((tenant, shard), (ticket, adjacent));
-                self.tell(shard, GranuleMessage::Exhausted { tenant });
+                // Nobody evicts while another shard holds an empty granule.
+                self.untold.push((tenant, shard));
+                self.ask_for_spares();
             },
             TakeOutcome::TooLarge => self.tell(shard, GranuleMessage::Exhausted { tenant }),
         }
         self.submit_work();
+    }
+
+    /// A shard asks for one granule before it needs it: a free one, or one that lies empty beside
+    /// another empty one elsewhere. A refusal is silence: the shard asks again when something needs
+    /// it, or after its next grant.
+    fn on_want_ahead(&mut self, shard: ShardId, tenant: TenantId) {
+        if !self.try_ahead(shard, tenant) {
+            self.ahead.push((tenant, shard));
+            self.ask_for_spares();
+        }
+        self.submit_work();
+    }
+
+    fn try_ahead(&mut self, shard: ShardId, tenant: TenantId) -> bool {
+        match self.ledger.take(tenant, shard, 1) {
+            TakeOutcome::Granted(grant) => {
+                self.hand_out(grant);
+                true
+            },
+            TakeOutcome::Waiting(ticket) => {
+                let was_waiting = self.ledger.cancel(ticket);
+                assert!(was_waiting, "it was queued a moment ago");
+                false
+            },
+            TakeOutcome::TooLarge => false,
+        }
+    }
+
+    /// Asks every shard for its empty granules, one question at a time.
+    fn ask_for_spares(&mut self) {
+        if self.spares_due > 0 || (self.untold.is_empty() && self.ahead.is_empty()) {
+            return;
+        }
+        let keep = u32::from(self.untold.is_empty());
+        self.spares_keep = keep;
+        self.spares_due = u32::from(self.ledger.shard_count());
+        for number in 0..self.ledger.shard_count() {
+            self.tell(ShardId(number), GranuleMessage::Spare { keep });
+        }
+    }
+
+    /// A shard has given back what it had empty. At the end of a question, requests ahead are tried
+    /// once more, and who still waits learns that there is nothing but eviction.
+    pub(crate) fn on_spared(&mut self) {
+        assert!(self.spares_due > 0, "every answer was asked for");
+        self.spares_due -= 1;
+        if self.spares_due > 0 {
+            return;
+        }
+        for (tenant, shard) in std::mem::take(&mut self.ahead) {
+            self.try_ahead(shard, tenant);
+        }
+        if self.spares_keep == 0 {
+            for (tenant, shard) in std::mem::take(&mut self.untold) {
+                if self.waiting.contains_key(&(tenant, shard)) {
+                    self.tell(shard, GranuleMessage::Exhausted { tenant });
+                }
+            }
+        }
+        self.submit_work();
+        self.ask_for_spares();
     }
 
     /// A shard no longer needs the granules that it waits for.
@@ -305,6 +404,13 @@ impl GranuleHome {
             return;
         }
         self.plan_after_ms = now_ms + PLAN_RETRY_MS;
+        // Since the last question something may have become empty.
+        if let Some(first) = self.ledger.first_waiting() {
+            if !self.untold.contains(&first) {
+                self.untold.push(first);
+            }
+            self.ask_for_spares();
+        }
         let stats = self.ledger.stats();
         let share = stats.granule_count / u32::from(self.ledger.shard_count());
         let needy = self
@@ -392,13 +498,14 @@ mod tests {
     fn only_a_stale_request_for_several_granules_is_withdrawn() {
         let mut state = GranuleState::default();
         state.want(1);
-        assert_eq!(state.take_request(), Some(1));
+        assert_eq!(state.take_request(), Some((1, false)));
         assert!(!state.take_withdrawal(), "one granule is always of use");
         state.want(3 * GRANULE_BYTES);
         assert!(!state.take_withdrawal(), "not asked for yet");
-        assert_eq!(state.take_request(), Some(3));
+        assert_eq!(state.take_request(), Some((3, false)));
         state.on_exhausted();
         assert!(state.take_withdrawal());
-        assert!(state.is_idle());
+        assert!(!state.is_exhausted());
+        assert_eq!(state.take_request(), None);
     }
 }

@@ -63,6 +63,8 @@ pub(crate) enum GranuleMessage {
         tenant: TenantId,
         /// How many in a row, at least 1.
         adjacent: u32,
+        /// Nothing waits for it yet: do not trouble other shards.
+        ahead: bool,
     },
     /// To the home: `shard` no longer waits for granules in a row.
     Withdrawn {
@@ -92,6 +94,13 @@ pub(crate) enum GranuleMessage {
         /// Which one; `None` leaves the choice to the shard.
         granule: Option<GranuleIndex>,
     },
+    /// From the home: give back what is empty; somebody waits. Answered with [`Self::Spared`].
+    Spare {
+        /// Empty granules that the shard may keep: none when a write waits, one for a request ahead.
+        keep: u32,
+    },
+    /// To the home: all that was empty has been given back.
+    Spared,
     /// To the home: this granule is empty and given back.
     Returned {
         /// Who held it.

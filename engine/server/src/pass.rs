@@ -258,12 +258,13 @@ impl ShardPass {
             }
             let share = shard.tenant_mut(tenant);
             share.want_ahead();
-            if let Some(adjacent) = share.granules.take_request() {
+            if let Some((adjacent, ahead)) = share.granules.take_request() {
                 let from = shard.id;
                 shard.tell_home(GranuleMessage::Want {
                     shard: from,
                     tenant,
                     adjacent,
+                    ahead,
                 });
                 worked = true;
             }
@@ -373,12 +374,13 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
             shard: from,
             tenant,
             adjacent,
+            ahead,
         } => {
             shard
                 .home
                 .as_mut()
                 .expect("sent to the home")
-                .on_want(from, tenant, adjacent);
+                .on_want(from, tenant, adjacent, ahead);
         },
         GranuleMessage::Withdrawn {
             shard: from,
@@ -416,6 +418,13 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
             share.granules.on_exhausted();
             share.freed_events += 1;
         },
+        GranuleMessage::Spare { keep } => {
+            spare(shard, keep);
+            shard.tell_home(GranuleMessage::Spared);
+        },
+        GranuleMessage::Spared => {
+            shard.home.as_mut().expect("sent to the home").on_spared();
+        },
         GranuleMessage::Vacate { tenant, granule } => {
             let until_ms = shard.now_ms + Vacating::TRY_MS;
             let share = shard.tenant_mut(tenant);
@@ -425,6 +434,32 @@ fn granule(shard: &mut Shard, message: GranuleMessage) {
                     .push_back((tenant, Vacating::new(granule, until_ms)));
             }
         },
+    }
+}
+
+/// Gives back empty granules but for `keep` of each tenant, and none of a tenant whose own requests
+/// wait for memory.
+fn spare(shard: &mut Shard, keep: u32) {
+    for index in 0..shard.tenants.len() {
+        let tenant = TenantId(u16::try_from(index).expect("bounded by TENANTS_MAX"));
+        if shard.tenants[index].is_none() {
+            continue;
+        }
+        let now_ns = shard.now_ns;
+        let (share, sessions) = shard.tenant_and_sessions(tenant);
+        if !share.waiters.is_empty() {
+            continue;
+        }
+        share.sweep(sessions, now_ns);
+        let empty: Vec<_> = share.extents.empty_granules().collect();
+        for granule in empty.into_iter().skip(keep as usize) {
+            let is_leaving =
+                |one: &(TenantId, Vacating)| one.0 == tenant && one.1.granule == granule;
+            // Those on their way out are given back by whoever empties them.
+            if !shard.vacating.iter().any(is_leaving) {
+                shard.return_granule(tenant, granule);
+            }
+        }
     }
 }
 

@@ -30,6 +30,9 @@ const SWEEP_BUDGET: usize = 4096;
 /// How long a few retired extents wait for the next sweep, in nanoseconds: a scan reads up to
 /// 16,640 pins of each session, so that one for every overwrite would be most of a shard's work.
 const SWEEP_INTERVAL_NS: u64 = 1_000_000;
+/// The same for what was pinned at the last scan: ten looks a second cost an idle node nothing, and
+/// the memory of a view is back soon after it ends.
+const PINNED_INTERVAL_NS: u64 = 100_000_000;
 /// How often leases of dead sessions are judged again after their grace, in nanoseconds.
 const DEAD_RETRY_NS: u64 = 100_000_000;
 /// Bytes evicted at least in one round, so that a pin scan serves many small writes.
@@ -277,7 +280,13 @@ impl TenantShard {
 
     /// When the next sweep is due by time alone.
     pub(crate) fn next_sweep_ns(&self) -> Option<u64> {
-        let unswept = (self.unswept > 0).then(|| self.swept_ns + SWEEP_INTERVAL_NS);
+        // Pins end silently: what waits for one is looked at now and then even if nothing happens.
+        let is_pinned = self.quarantine.stats().unlinked_count > 0;
+        let unswept = match (self.unswept > 0, is_pinned) {
+            (true, _) => Some(self.swept_ns + SWEEP_INTERVAL_NS),
+            (false, true) => Some(self.swept_ns + PINNED_INTERVAL_NS),
+            (false, false) => None,
+        };
         let dead = self.has_dead_leases().then_some(self.dead_due_ns);
         match (unswept, dead) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -388,11 +397,8 @@ impl TenantShard {
 
     /// Asks for a granule before one is needed, while the home may have some.
     pub(crate) fn want_ahead(&mut self) {
-        if self.granules.is_idle()
-            && self.is_used
-            && self.extents.stats().free < GRANULE_AHEAD_BYTES
-        {
-            self.granules.want(1);
+        if self.is_used && self.extents.stats().free < GRANULE_AHEAD_BYTES {
+            self.granules.want_ahead();
         }
     }
 

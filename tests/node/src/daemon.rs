@@ -83,9 +83,15 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon with the default options.
+    /// Starts a daemon with the default options and waits until all of its memory is there: on a
+    /// busy machine the first write would otherwise wait for pages, not for the daemon.
     pub fn start() -> Self {
-        Self::start_with(&DaemonOptions::default())
+        let daemon = Self::start_with(&DaemonOptions::default());
+        let all = 256.0 * 1024.0 * 1024.0;
+        wait::until("the arena is populated", || {
+            daemon.metrics().total("chariot_populated_bytes") >= all
+        });
+        daemon
     }
 
     /// Starts a daemon and waits until it serves.
