@@ -25,7 +25,8 @@ def draw(data, outputs):
                      if row["system"] == system and row["op"] == op and row["batch"] == 1
                      and row["clients"] == 1 and "p50_us" in row}
             width = 0.8 / len(systems)
-            where = [index + place * width - 0.4 for index, size in enumerate(sizes) if size in times]
+            left = place * width - 0.4
+            where = [index + left for index, size in enumerate(sizes) if size in times]
             panel.bar(where, [times[size] for size in sizes if size in times], width,
                       label=system, color=colours(place % 20))
         panel.set_yscale("log")

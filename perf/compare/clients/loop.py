@@ -3,11 +3,12 @@
 A client connects, says `{"ready": true}` and then answers one JSON line for each command:
 
     {"do": "fill", "size": 4096, "keys": 1000}
-    {"do": "run", "op": "get", "batch": 1, "seconds": 0.5, "seed": 1}
+    {"do": "run", "op": "set", "batch": 1, "seconds": 0.5, "seed": 1, "part": 0, "parts": 2}
     {"do": "quit"}
 
 The clock runs around the call alone; choosing keys, checking a sample and dropping what was read
-lie outside it. native/loop.hpp is the same loop in C++, and answers the same commands.
+lie outside it. Clients that write together write keys of their own, each its part: some peers
+refuse a write to a key that another is writing. native/loop.hpp is the same loop in C++, and answers the same commands.
 """
 
 import json
@@ -30,7 +31,7 @@ CHOICES = 4096
 
 def key(index):
     """The key of an index: 40 bytes, as long as a hash of a block with its prefix."""
-    return f"tenant/model/layer/block-{index:016x}"
+    return f"tenant:model:layer:block-{index:016x}"
 
 
 def value(size):
@@ -43,7 +44,7 @@ def bucket(nanoseconds):
 
 
 class Loop:
-    """Runs commands on `client`, which offers any of get, view, exist and set, each by list of keys.
+    """Runs commands on `client`, which offers some of get, view, exist, set by a list of keys.
 
     `get` and `view` return a list of bytes-like objects (None is a miss), `exist` a list of truths.
     """
@@ -81,13 +82,14 @@ class Loop:
                 bad += 1
         return bad
 
-    def run(self, op, batch, seconds, seed):
+    def run(self, op, batch, seconds, seed, part=0, parts=1):
         call = getattr(self.client, op, None)
         if call is None:
             return {"absent": f"the client offers no {op}"}
         chosen = random.Random(seed)
+        keys = self.keys[part::parts] if op == "set" else self.keys
         choices = [
-            chosen.sample(self.keys, batch)
+            chosen.sample(keys, batch)
             for _ in range(CHOICES if batch == 1 else 256)
         ]
         is_set = op == "set"
@@ -120,10 +122,10 @@ class Loop:
                 if command["store"]:
                     self.store()
                 return {"filled": len(self.keys)}
-            return self.run(command["op"], command["batch"], command["seconds"], command["seed"])
+            return self.run(**{name: given for name, given in command.items() if name != "do"})
         except NotImplementedError as error:
             return {"absent": str(error)}
-        except Exception as error:  # every peer has errors of its own: each is a reason in the table
+        except Exception as error:  # each peer has errors of its own; each is a reason
             return {"error": f"{type(error).__name__}: {error}"[:300]}
 
 

@@ -1,7 +1,7 @@
 // The measuring loop of the native clients: the same commands and answers as clients/loop.py, in
 // plain words instead of JSON on the way in:
 //
-//     fill SIZE KEYS STORE        run OP BATCH SECONDS SEED        quit
+//     fill SIZE KEYS STORE        run OP BATCH SECONDS SEED PART PARTS        quit
 //
 // The clock runs around the call alone; choosing keys and checking what was read lie outside it.
 #pragma once
@@ -45,6 +45,12 @@ public:
     virtual bool view(const Keys &, std::vector<Found> &) { return false; }
     virtual bool exist(const Keys &, std::vector<Found> &) { return false; }
     virtual bool set(const Keys &, const std::string &) { return false; }
+};
+
+// The keys of one of several clients that write together: every OF-th one.
+struct Part {
+    size_t index = 0;
+    size_t of = 1;
 };
 
 class Loop {
@@ -93,15 +99,16 @@ private:
         size_t batch = 1;
         double seconds = 0;
         uint64_t seed = 0;
-        words >> op >> batch >> seconds >> seed;
-        return run(op, batch, seconds, seed);
+        Part part;
+        words >> op >> batch >> seconds >> seed >> part.index >> part.of;
+        return run(op, batch, seconds, seed, op == "set" ? part : Part{});
     }
 
     void fill(size_t size, size_t keys, bool store) {
         keys_.clear();
         for (size_t index = 0; index < keys; ++index) {
             char key[64];
-            snprintf(key, sizeof key, "tenant/model/layer/block-%016zx", index);
+            snprintf(key, sizeof key, "tenant:model:layer:block-%016zx", index);
             keys_.emplace_back(key);
         }
         std::mt19937_64 random(size);
@@ -134,16 +141,17 @@ private:
         return bad;
     }
 
-    std::string run(const std::string &op, size_t batch, double seconds, uint64_t seed) {
+    std::string run(const std::string &op, size_t batch, double seconds, uint64_t seed, Part part) {
         using Clock = std::chrono::steady_clock;
-        if (batch > keys_.size()) throw std::runtime_error("fewer keys than a batch needs");
+        const size_t count = (keys_.size() - part.index + part.of - 1) / part.of;
+        if (part.index >= keys_.size() || batch > count) throw std::runtime_error("fewer keys than a batch needs");
         std::mt19937_64 random(seed);
         std::vector<Keys> choices(batch == 1 ? 4096 : 256);
         for (auto &keys : choices) {
             // Distinct keys: peers differ in what they make of a key that is named twice.
             std::set<size_t> chosen;
-            while (chosen.size() < batch) chosen.insert(random() % keys_.size());
-            for (const size_t index : chosen) keys.push_back(keys_[index]);
+            while (chosen.size() < batch) chosen.insert(random() % count);
+            for (const size_t index : chosen) keys.push_back(keys_[index * part.of + part.index]);
         }
         for (size_t i = 0; i < 8; ++i)
             if (!call(op, choices[i])) {

@@ -41,8 +41,8 @@ public:
                 found.push_back({});
                 continue;
             }
-            const void *data = buffer->ImmutableData();
-            found.push_back({static_cast<const char *>(data), static_cast<size_t>(buffer->GetSize())});
+            const auto *data = static_cast<const char *>(buffer->ImmutableData());
+            found.push_back({data, static_cast<size_t>(buffer->GetSize())});
         }
         return true;
     }

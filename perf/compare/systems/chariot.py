@@ -29,7 +29,7 @@ class Chariot:
             [f"{self.target}/release/chariotd", "--cores", cores, "--memory", run.scale.memory,
              "--listen", f"127.0.0.1:{port()}", "--admin", f"127.0.0.1:{port()}",
              "--socket", self.socket],
-            set(range(os.cpu_count())), run.directory / "chariot.log")
+            run.daemon_cpus, run.directory / "chariot.log")
         self.daemon.until(self.socket.exists, "chariotd")
 
     def visit(self, run, size, cells):

@@ -98,7 +98,7 @@ class Peer:
                 together = clients[: cell.clients]
                 for index, one in enumerate(together):
                     one.ask(do="run", op=cell.op, batch=cell.batch, seconds=run.scale.seconds,
-                            seed=run.round * 100 + index)
+                            seed=run.round * 100 + index, part=index, parts=cell.clients)
                 yield cell, merge([one.answer() for one in together])
         finally:
             for one in reversed(clients):
