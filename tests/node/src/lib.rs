@@ -12,10 +12,12 @@
     reason = "the support of tests: whatever fails here fails the test, at the line that says so"
 )]
 
+pub mod board;
 pub mod daemon;
 pub mod metrics;
 pub mod pattern;
 pub mod probe;
+pub mod random;
 pub mod raw;
 pub mod signals;
 pub mod wait;

@@ -16,4 +16,6 @@ mod restart;
 #[cfg(test)]
 mod rings;
 #[cfg(test)]
+mod syscalls;
+#[cfg(test)]
 mod views;

@@ -108,7 +108,6 @@ impl LocalSession {
                 pinned = Some(port);
             }
         }
-        switches::between_find_and_fence();
         if let Some(port) = pinned
             && switches::is_off(Switch::Fence)
         {
@@ -172,6 +171,7 @@ impl LocalSession {
                 if !inside || port.bell.get().is_none() {
                     return Found::AskShard;
                 }
+                switches::between_find_and_pin();
                 let slot = match pin_kind {
                     PinKind::View => port.pins().acquire(candidate.extent),
                     PinKind::Transient => port.pins().acquire_transient(candidate.extent),

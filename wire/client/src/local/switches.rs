@@ -2,8 +2,9 @@
 //!
 //! Each step that defends against a race is left out by a test that must then fail: the proof that
 //! the others can. In a product build every function here is empty or constant. Under the feature
-//! `testing`, for tests with real processes, the variable `CHARIOT_SWITCH` says what to leave out:
-//! `skip-fence`, `skip-recheck` or `skip-life`.
+//! `testing`, for tests with real processes, the variable `CHARIOT_SWITCH` says what to leave out
+//! (`skip-fence`, `skip-recheck` or `skip-life`), and `CHARIOT_PAUSE` after how many look-ups one
+//! stands still between look-up and pin, long enough for others to reuse what was found.
 
 /// A step to leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,18 +27,19 @@ mod product {
     }
 
     #[inline]
-    pub(in super::super) const fn between_find_and_fence() {}
+    pub(in super::super) const fn between_find_and_pin() {}
 
     #[inline]
     pub(in super::super) const fn between_recheck_and_life() {}
 }
 
 #[cfg(not(any(test, feature = "testing")))]
-pub(super) use self::product::{between_find_and_fence, between_recheck_and_life, is_off};
+pub(super) use self::product::{between_find_and_pin, between_recheck_and_life, is_off};
 
 #[cfg(any(test, feature = "testing"))]
 mod changed {
     use std::cell::{Cell, RefCell};
+    use std::time::Duration;
 
     use super::Switch;
 
@@ -45,8 +47,14 @@ mod changed {
 
     thread_local! {
         static SWITCH: Cell<Option<Switch>> = Cell::new(of_environment());
+        static PAUSE_EVERY: Cell<u64> = Cell::new(pause_of_environment());
+        static LOOK_UPS: Cell<u64> = const { Cell::new(0) };
         static AFTER_FIND: RefCell<Hook> = const { RefCell::new(None) };
         static AFTER_RECHECK: RefCell<Hook> = const { RefCell::new(None) };
+    }
+
+    fn pause_of_environment() -> u64 {
+        std::env::var("CHARIOT_PAUSE").map_or(0, |every| every.parse().expect("a number"))
     }
 
     fn of_environment() -> Option<Switch> {
@@ -62,8 +70,18 @@ mod changed {
         SWITCH.get() != Some(switch)
     }
 
-    pub(in super::super) fn between_find_and_fence() {
+    /// How long a look-up stands still that does.
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    pub(in super::super) fn between_find_and_pin() {
         run(AFTER_FIND.take());
+        let every = PAUSE_EVERY.get();
+        if every != 0 {
+            LOOK_UPS.set(LOOK_UPS.get() + 1);
+            if LOOK_UPS.get().is_multiple_of(every) {
+                std::thread::park_timeout(PAUSE);
+            }
+        }
     }
 
     pub(in super::super) fn between_recheck_and_life() {
@@ -82,7 +100,7 @@ mod changed {
         SWITCH.set(switch);
     }
 
-    /// Does something once, after this thread's next look-up has stored its pins.
+    /// Does something once, when this thread's next look-up has found a value and not pinned it.
     #[cfg(test)]
     pub(in super::super) fn after_find(hook: impl FnOnce() + 'static) {
         AFTER_FIND.set(Some(Box::new(hook)));
@@ -98,4 +116,4 @@ mod changed {
 #[cfg(test)]
 pub(super) use self::changed::{after_find, after_recheck, leave_out};
 #[cfg(any(test, feature = "testing"))]
-pub(super) use self::changed::{between_find_and_fence, between_recheck_and_life, is_off};
+pub(super) use self::changed::{between_find_and_pin, between_recheck_and_life, is_off};
