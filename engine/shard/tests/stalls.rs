@@ -308,7 +308,10 @@ fn mutation_without_rails_and_with_a_short_preempt_timer_the_shard_hangs() {
     assert!(longest > Duration::from_secs(1), "no hang: {longest:?}");
 }
 
+// With a timer of 50 µs and a busy machine the executor can also park before the driver's first
+// round, when there is no shard to rescue yet: run alone, by hand.
 #[test]
+#[ignore = "long: make test-long"]
 fn the_watchdog_rescues_a_shard_that_glommio_has_parked_over_its_tasks() {
     let rails = Rails {
         rescue: true,
