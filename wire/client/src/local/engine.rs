@@ -286,6 +286,8 @@ impl<'a, J: Job> Engine<'a, J> {
     }
 
     fn run_to_end(&mut self) -> Result<(), Error> {
+        // Nothing is asked of a daemon that is known to be dead, even if it could still answer.
+        self.session.check_alive()?;
         let spin_ns = self.session.spin_ns();
         let mut spin_until = 0;
         while self.left > 0 {
