@@ -20,6 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("chariot-npu-sim", &["chariot-ascend-rt-sys"]),
     ("chariot-proto", &[]),
+    ("chariot-python", &["chariot-client"]),
     (
         "chariot-server",
         &[
