@@ -16,6 +16,7 @@ mod limits;
 mod mail;
 mod message;
 mod node;
+mod objects;
 mod pass;
 mod reply;
 mod request;
