@@ -3,8 +3,8 @@
 //!
 //! Lives on: owner shard. A key's latches, references and reservations live on the key's shard; a
 //! parent's nested keys on the parent's, which tells the children's shards to hold and to let go; a
-//! transaction's decision on the shard that its client chose. Messages between two shards keep their
-//! order, so that a hold is there before its release.
+//! transaction's decision on the shard that its client chose. Messages between two shards keep
+//! their order, so that a hold is there before its release.
 //!
 //! Neighbours: `handlers/object_*.rs` and `handlers/multi_set_tx.rs` change it, `tenant.rs` asks it
 //! before it stores and tells it what left, `pass.rs` calls [`round`].
@@ -350,8 +350,8 @@ fn drop_everywhere_here(shard: &mut Shard, session: SessionId) {
     }
 }
 
-/// What a round of the shard does for objects: latches that fell to somebody, waits and transactions
-/// whose time is over, children whose parents are gone.
+/// What a round of the shard does for objects: latches that fell to somebody, waits and
+/// transactions whose time is over, children whose parents are gone.
 pub(crate) fn round(shard: &mut Shard) -> bool {
     let mut worked = false;
     for session in shard.sessions.take_newly_expelled() {

@@ -6,12 +6,12 @@
 //!                    └── deadline, release, end of the session ─▶ gone
 //! ```
 //! A latch has the number that its session gave it: the same number releases it or ends its wait.
-//! A wait is answered exactly once: by [`Latches::take_granted`], by [`Latches::take_expired`], or by
-//! whoever released it. A shared request behind a waiting exclusive one waits too, so that writers
-//! do not starve; a session that holds a latch and asks for it again waits like everybody.
+//! A wait is answered exactly once: by [`Latches::take_granted`], by [`Latches::take_expired`], or
+//! by whoever released it. A shared request behind a waiting exclusive one waits too, so that
+//! writers do not starve; a session that holds a latch and asks for it again waits like everybody.
 //!
-//! Bound: [`LATCHES_MAX`] held and waiting, of one tenant on one shard. Lives on: owner shard. Pure:
-//! time is passed in.
+//! Bound: [`LATCHES_MAX`] held and waiting, of one tenant on one shard. Lives on: owner shard.
+//! Pure: time is passed in.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -130,6 +130,9 @@ impl Latches {
     }
 
     /// Releases a latch, or ends its wait.
+    ///
+    /// # Panics
+    /// When its tables disagree, which is a bug of this one.
     pub fn release(&mut self, hash: KeyHash, session: SessionId, number: u64) -> Released {
         let Some(key) = self.by_key.get_mut(&hash) else {
             return Released::Unknown;
@@ -152,6 +155,9 @@ impl Latches {
     }
 
     /// Releases everything of a session that ended; its waits need no answer.
+    ///
+    /// # Panics
+    /// When its tables disagree, which is a bug of this one.
     pub fn drop_session(&mut self, session: SessionId) {
         let Some(keys) = self.by_session.remove(&session) else {
             return;
@@ -182,6 +188,9 @@ impl Latches {
     }
 
     /// Takes out one whose wait is over without the latch.
+    ///
+    /// # Panics
+    /// When its tables disagree, which is a bug of this one.
     pub fn take_expired(&mut self, now_ns: u64) -> Option<Latch> {
         let (&(deadline_ns, order), &hash) = self.by_deadline.first_key_value()?;
         if deadline_ns > now_ns {
@@ -346,6 +355,28 @@ mod tests {
         assert_eq!(latches.take(latch(2, 7, LatchKind::Shared)), Taken::Full);
     }
 
+    /// The model's rule: those in front that agree with each other hold it. Says how many are new.
+    fn hold_in_front(list: &mut [(Latch, bool)]) -> u32 {
+        let mut granted = 0;
+        for index in 0..list.len() {
+            let (one, held) = list[index];
+            if held {
+                continue;
+            }
+            let mut holders = list.iter().filter(|other| other.1);
+            let fits = match one.kind {
+                LatchKind::Shared => holders.all(|(other, _)| other.kind == LatchKind::Shared),
+                LatchKind::Exclusive => holders.next().is_none(),
+            };
+            if !fits {
+                break;
+            }
+            list[index].1 = true;
+            granted += 1;
+        }
+        granted
+    }
+
     #[test]
     fn random_use_agrees_with_a_plain_list() {
         let mut random = SplitMix64::new(41);
@@ -402,28 +433,7 @@ mod tests {
                     }
                 },
             }
-            // Those in front that agree with each other hold it.
-            let mut granted = 0;
-            for list in model.values_mut() {
-                let held = list.iter().filter(|one| one.1).count();
-                let mut alone = list
-                    .iter()
-                    .any(|one| one.1 && one.0.kind == LatchKind::Exclusive);
-                let mut holders = held;
-                for one in list.iter_mut().filter(|one| !one.1) {
-                    let fits = match one.0.kind {
-                        LatchKind::Shared => !alone,
-                        LatchKind::Exclusive => holders == 0,
-                    };
-                    if !fits {
-                        break;
-                    }
-                    one.1 = true;
-                    holders += 1;
-                    alone = one.0.kind == LatchKind::Exclusive;
-                    granted += 1;
-                }
-            }
+            let mut granted: u32 = model.values_mut().map(|list| hold_in_front(list)).sum();
             while latches.take_granted().is_some() {
                 granted -= 1;
             }

@@ -8,8 +8,8 @@
 //! The holds themselves are counted on each child's shard ([`crate::References`]); this table is on
 //! the parent's, and says whom to tell. A seal ends with its version.
 //!
-//! Bound: [`NESTED_MAX`] children and [`SEALED_MAX`] seals of one tenant on one shard. Lives on: owner
-//! shard. Pure.
+//! Bound: [`NESTED_MAX`] children and [`SEALED_MAX`] seals of one tenant on one shard. Lives on:
+//! owner shard. Pure.
 
 use chariot_base::SessionId;
 use chariot_proto::KeyHash;

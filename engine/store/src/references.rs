@@ -1,11 +1,11 @@
 //! Who refers to a key: clients by count, parents by nesting, and publishes under way.
 //!
-//! A key with any of them is held: neither evicted nor deleted. A delete meanwhile is noted, and done
-//! when the last hold ends; the end of the last reference of a client or parent is a delete by
+//! A key with any of them is held: neither evicted nor deleted. A delete meanwhile is noted, and
+//! done when the last hold ends; the end of the last reference of a client or parent is a delete by
 //! itself. A publish that was given up lets go without a delete.
 //!
-//! Bound: [`REFERENCES_MAX`] references of clients of one tenant on one shard, and what the shards of
-//! the parents may nest. Lives on: owner shard. Pure.
+//! Bound: [`REFERENCES_MAX`] references of clients of one tenant on one shard, and what the shards
+//! of the parents may nest. Lives on: owner shard. Pure.
 
 use chariot_base::SessionId;
 use chariot_proto::KeyHash;
@@ -75,6 +75,9 @@ impl References {
     }
 
     /// Drops a reference of a client.
+    ///
+    /// # Panics
+    /// When its tables disagree, which is a bug of this one.
     pub fn remove(&mut self, hash: KeyHash, session: SessionId) -> Dropped {
         let Some(holds) = self.by_key.get_mut(&hash) else {
             return Dropped::Unknown;
@@ -137,6 +140,9 @@ impl References {
 
     /// Drops the references of a session that ended; `ended` hears of every key and what that means
     /// for it.
+    ///
+    /// # Panics
+    /// When its tables disagree, which is a bug of this one.
     pub fn drop_session(&mut self, session: SessionId, mut ended: impl FnMut(KeyHash, Dropped)) {
         let Some(keys) = self.by_session.remove(&session) else {
             return;
@@ -151,6 +157,9 @@ impl References {
     }
 
     /// Returns how many clients refer to a key.
+    ///
+    /// # Panics
+    /// When its tables disagree, which is a bug of this one.
     pub fn count(&self, hash: KeyHash) -> u32 {
         let holds = self.by_key.get(&hash);
         holds.map_or(0, |holds| {

@@ -1,7 +1,7 @@
 //! `MultiSetTx`: begin, commit or abort a transaction on the shard that decides it.
 //!
-//! Its keys were reserved by `Set`, `Publish` and `StagedPublish` with the flag `RESERVE`, each on its
-//! own shard. A commit is answered when every shard of it has made its keys visible.
+//! Its keys were reserved by `Set`, `Publish` and `StagedPublish` with the flag `RESERVE`, each on
+//! its own shard. A commit is answered when every shard of it has made its keys visible.
 
 use chariot_proto::Status;
 use chariot_store::TxRefused;

@@ -1,7 +1,7 @@
 //! `ObjectBind`: tie held keys to the version that was just published, or seal it, or let them go.
 //!
-//! The version says whether the publish is still the key's value: if another took its place, its life
-//! is over already, and what was held for it is let go of.
+//! The version says whether the publish is still the key's value: if another took its place, its
+//! life is over already, and what was held for it is let go of.
 
 use chariot_proto::Status;
 

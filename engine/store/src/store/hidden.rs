@@ -1,8 +1,9 @@
 //! Entries that are held against eviction, and entries that nobody sees yet.
 //!
-//! A hidden entry is a transaction's value: stored, with its record and its version, under an expiry
-//! that was over long ago, so that this store and every reader of the index take it for a miss. To
-//! reveal it is to store its true expiry: one word, which cannot fail. No timer runs for it.
+//! A hidden entry is a transaction's value: stored, with its record and its version, under an
+//! expiry that was over long ago, so that this store and every reader of the index take it for a
+//! miss. To reveal it is to store its true expiry: one word, which cannot fail. No timer runs for
+//! it.
 
 use chariot_proto::KeyHash;
 use chariot_shm::index::{RecordId, RecordWords};
