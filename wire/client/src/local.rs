@@ -247,8 +247,8 @@ impl LocalSession {
             (Ok(()), None) => {},
             (Err(error), _) | (Ok(()), Some(error)) => return Err(self.give_up(error)),
         }
-        for window in state.left_windows.drain(..) {
-            self.arena.leave_window(window);
+        for (offset, slot_len) in state.left_slots.drain(..) {
+            self.arena.leave_window(offset, slot_len);
         }
         Ok(())
     }
@@ -321,15 +321,13 @@ struct Arrivals<'a> {
 
 impl ReapSink for Arrivals<'_> {
     fn on_lease(&mut self, leases: &mut LeaseCache, lease: NewLease) {
+        let slot_len = lease.len / u64::from(lease.count);
         match self
             .session
             .arena
-            .open_window(lease.offset, lease.len, lease.count)
+            .open_window(lease.offset, slot_len, lease.count)
         {
-            Ok(window) => {
-                let slot_len = lease.len / u64::from(lease.count);
-                leases.add(lease.offset, slot_len, lease.count, lease.class, window);
-            },
+            Ok(()) => leases.add(lease.offset, slot_len, lease.count, lease.class),
             Err(error) => {
                 let cause = "cannot make leased memory writable";
                 self.failed = Some(Error::new(Status::Internal, cause).with_source(error));

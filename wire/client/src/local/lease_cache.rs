@@ -26,8 +26,6 @@ pub(super) struct LeaseSlot {
     pub offset: u64,
     /// Bytes of the slot.
     pub slot_len: u64,
-    /// The window under which it is written.
-    pub window: u32,
     /// The class as the daemon named it.
     pub class: u8,
 }
@@ -44,7 +42,6 @@ pub(super) struct Refill {
 struct Run {
     offset: u64,
     left: u32,
-    window: u32,
 }
 
 #[derive(Debug)]
@@ -88,7 +85,6 @@ impl LeaseCache {
         let slot = LeaseSlot {
             offset: run.offset + u64::from(run.left) * class.slot_len,
             slot_len: class.slot_len,
-            window: run.window,
             class: class.class,
         };
         if run.left == 0 {
@@ -124,7 +120,7 @@ impl LeaseCache {
     }
 
     /// Adds a lease of `count` slots. The caller has validated it.
-    pub(super) fn add(&mut self, offset: u64, slot_len: u64, count: u32, class: u8, window: u32) {
+    pub(super) fn add(&mut self, offset: u64, slot_len: u64, count: u32, class: u8) {
         assert!(count > 0, "a lease has at least one slot");
         assert!(slot_len > 0, "a slot has at least one byte");
         self.clock += 1;
@@ -132,7 +128,6 @@ impl LeaseCache {
         let run = Run {
             offset,
             left: count,
-            window,
         };
         if let Some(known) = self.class_mut(slot_len) {
             known.idle += u64::from(count);
@@ -153,7 +148,7 @@ impl LeaseCache {
 
     /// Puts a slot back that was taken and not published.
     pub(super) fn put_back(&mut self, slot: LeaseSlot) {
-        self.add(slot.offset, slot.slot_len, 1, slot.class, slot.window);
+        self.add(slot.offset, slot.slot_len, 1, slot.class);
         // Nobody waits for it: it may be surplus at once.
         if let Some(class) = self.class_mut(slot.slot_len) {
             class.used_at = 0;
@@ -218,8 +213,8 @@ mod tests {
     #[test]
     fn take_picks_the_shortest_slot_that_fits() {
         let mut cache = LeaseCache::default();
-        cache.add(0, 8192, 1, 2, 7);
-        cache.add(65536, 4096, 2, 1, 8);
+        cache.add(0, 8192, 1, 2);
+        cache.add(65536, 4096, 2, 1);
         assert_eq!(cache.take(4096).unwrap().offset, 65536 + 4096);
         assert_eq!(cache.take(4096).unwrap().offset, 65536);
         assert_eq!(cache.take(4096), None, "8 KiB is not less than twice 4 KiB");
@@ -230,7 +225,7 @@ mod tests {
     #[test]
     fn refill_is_asked_once_until_it_ends() {
         let mut cache = LeaseCache::default();
-        cache.add(0, 4096, 2, 1, 0);
+        cache.add(0, 4096, 2, 1);
         let slot = cache.take(4096).unwrap();
         let refill = cache.refill_for(&slot).unwrap();
         assert_eq!((refill.class, refill.count), (1, 256));
@@ -242,7 +237,7 @@ mod tests {
     #[test]
     fn no_refill_for_values_too_long_to_lease_ahead() {
         let mut cache = LeaseCache::default();
-        cache.add(0, 1 << 30, 1, 0, 0);
+        cache.add(0, 1 << 30, 1, 0);
         let slot = cache.take(1 << 30).unwrap();
         assert_eq!(cache.refill_for(&slot), None);
     }
@@ -250,8 +245,8 @@ mod tests {
     #[test]
     fn surplus_comes_from_the_class_idle_the_longest() {
         let mut cache = LeaseCache::default();
-        cache.add(0, 4096, 4, 1, 0);
-        cache.add(1 << 20, 65536, 4, 2, 0);
+        cache.add(0, 4096, 4, 1);
+        cache.add(1 << 20, 65536, 4, 2);
         assert_eq!(cache.take_surplus(1 << 20), None);
         assert_eq!(cache.take_surplus(1 << 13).unwrap().slot_len, 4096);
     }
@@ -259,20 +254,20 @@ mod tests {
     #[test]
     fn slot_larger_than_the_idle_limit_is_surplus_only_when_nobody_wants_it() {
         let mut cache = LeaseCache::default();
-        cache.add(0, 70 << 20, 1, 0, 0);
+        cache.add(0, 70 << 20, 1, 0);
         assert_eq!(cache.take_surplus(32 << 20), None, "it was just granted");
         let slot = cache.take(70 << 20).unwrap();
         cache.put_back(slot);
         assert_eq!(cache.take_surplus(32 << 20), Some(slot), "given back");
-        cache.add(0, 70 << 20, 1, 0, 0);
-        cache.add(70 << 20, 4096, 1, 1, 0);
+        cache.add(0, 70 << 20, 1, 0);
+        cache.add(70 << 20, 4096, 1, 1);
         assert_eq!(cache.take_surplus(32 << 20), Some(slot), "left behind");
     }
 
     #[test]
     fn slot_put_back_is_taken_again() {
         let mut cache = LeaseCache::default();
-        cache.add(128, 64, 1, 1, 3);
+        cache.add(128, 64, 1, 1);
         let slot = cache.take(64).unwrap();
         cache.put_back(slot);
         assert_eq!(cache.take(64), Some(slot));
@@ -281,7 +276,7 @@ mod tests {
     #[test]
     fn shortest_slot_takes_any_value_that_fits() {
         let mut cache = LeaseCache::default();
-        cache.add(0, 64, 1, 1, 0);
+        cache.add(0, 64, 1, 1);
         assert!(cache.take(1).is_some());
     }
 }

@@ -126,8 +126,8 @@ pub(super) struct PortState {
     payload: Vec<u8>,
     /// A lease came since the last look for surplus.
     surplus_possible: bool,
-    /// Windows of slots that were returned, for the session to close.
-    pub left_windows: Vec<u32>,
+    /// Slots that were returned (offset, length), for the session to close their windows.
+    pub left_slots: Vec<(u64, u64)>,
 }
 
 impl PortState {
@@ -152,7 +152,7 @@ impl PortState {
             done: 0,
             payload: Vec::with_capacity(PAYLOAD_MAX as usize),
             surplus_possible: false,
-            left_windows: Vec::new(),
+            left_slots: Vec::new(),
         }
     }
 
@@ -324,7 +324,7 @@ impl PortState {
             let bit = self.submit(&words, Ticket::PLAIN);
             // Nobody waits for the answer.
             self.slots[bit.trailing_zeros() as usize].state = SlotState::Abandoned;
-            self.left_windows.push(slot.window);
+            self.left_slots.push((slot.offset, slot.slot_len));
             submitted = true;
         }
         submitted

@@ -135,7 +135,9 @@ impl WriteJob<'_> {
         let mut ticket = Ticket::PLAIN;
         let words = match place {
             Place::Lease(slot) => {
-                self.session.arena().leave_window(slot.window);
+                self.session
+                    .arena()
+                    .leave_window(slot.offset, slot.slot_len);
                 let mut words = self.words(Opcode::Publish, op, key, crc);
                 words.extent = slot.offset;
                 words.lease_class = slot.class;
