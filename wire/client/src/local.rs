@@ -321,13 +321,12 @@ struct Arrivals<'a> {
 
 impl ReapSink for Arrivals<'_> {
     fn on_lease(&mut self, leases: &mut LeaseCache, lease: NewLease) {
-        let slot_len = lease.len / u64::from(lease.count);
         match self
             .session
             .arena
-            .open_window(lease.offset, slot_len, lease.count)
+            .open_window(lease.offset, lease.slot_len, lease.slots)
         {
-            Ok(()) => leases.add(lease.offset, slot_len, lease.count, lease.class),
+            Ok(()) => leases.add(lease.offset, lease.slot_len, lease.slots, lease.class),
             Err(error) => {
                 let cause = "cannot make leased memory writable";
                 self.failed = Some(Error::new(Status::Internal, cause).with_source(error));

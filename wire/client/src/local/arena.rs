@@ -65,15 +65,15 @@ impl Arena {
         }
     }
 
-    /// Makes `count` leased slots of `slot_len` bytes, the first at `offset`, writable; strict
-    /// sessions have none.
-    pub(super) fn open_window(&self, offset: u64, slot_len: u64, count: u32) -> io::Result<()> {
+    /// Makes leased slots of `slot_len` bytes writable, for each bit `i` of `slots` the one at
+    /// `offset + i * slot_len`; strict sessions have none.
+    pub(super) fn open_window(&self, offset: u64, slot_len: u64, slots: u64) -> io::Result<()> {
         let Writing::Leases { mapping, windows } = &self.writing else {
             return Ok(());
         };
         let to_size = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
         let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.open(mapping, to_size(offset)?, to_size(slot_len)?, count)
+        windows.open(mapping, to_size(offset)?, to_size(slot_len)?, slots)
     }
 
     /// Takes note that a slot is published or given back.

@@ -1,6 +1,6 @@
 //! Memory lent to this session and shard, not yet written: cut into values without a round trip.
 //!
-//! A lease is a run of slots of one length (small values) or a single extent (large ones). A value
+//! A lease is a set of slots of one length (small values) or a single extent (large ones). A value
 //! is written into a slot that is long enough and less than twice as long, so that at most half of
 //! a slot is slack. When a class runs low, the next publish asks for more (`WANT_LEASE`), and its
 //! completion brings it: a steady writer never waits for a grant.
@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 /// Bytes of slots that a refill asks for.
 const REFILL_BYTES: u64 = 1 << 20;
-/// Most slots of a refill.
+/// Most slots kept ahead; one grant brings 64 at most.
 const REFILL_SLOTS_MAX: u64 = 256;
 /// Longest slot that is leased ahead of its use; longer values are leased one by one, because an
 /// idle lease of theirs would weigh more than the round trip it saves.
@@ -41,7 +41,8 @@ pub(super) struct Refill {
 #[derive(Debug)]
 struct Run {
     offset: u64,
-    left: u32,
+    /// Bit `i`: the slot at `offset + i * slot_len` is there. Never 0.
+    slots: u64,
 }
 
 #[derive(Debug)]
@@ -80,14 +81,14 @@ impl LeaseCache {
         class.used_at = self.clock;
         class.idle -= 1;
         let run = class.runs.front_mut().expect("idle slots lie in runs");
-        run.left -= 1;
-        // From the top down: what is left of a run stays one range, from its start on.
+        let first = u64::from(run.slots.trailing_zeros());
+        run.slots &= run.slots - 1;
         let slot = LeaseSlot {
-            offset: run.offset + u64::from(run.left) * class.slot_len,
+            offset: run.offset + first * class.slot_len,
             slot_len: class.slot_len,
             class: class.class,
         };
-        if run.left == 0 {
+        if run.slots == 0 {
             class.runs.pop_front();
         }
         Some(slot)
@@ -119,16 +120,15 @@ impl LeaseCache {
         }
     }
 
-    /// Adds a lease of `count` slots. The caller has validated it.
-    pub(super) fn add(&mut self, offset: u64, slot_len: u64, count: u32, class: u8) {
-        assert!(count > 0, "a lease has at least one slot");
+    /// Adds a lease: for each bit `i` of `slots` the slot at `offset + i * slot_len`. The caller has
+    /// validated it.
+    pub(super) fn add(&mut self, offset: u64, slot_len: u64, slots: u64, class: u8) {
+        assert!(slots != 0, "a lease has at least one slot");
         assert!(slot_len > 0, "a slot has at least one byte");
         self.clock += 1;
         let at = self.clock;
-        let run = Run {
-            offset,
-            left: count,
-        };
+        let run = Run { offset, slots };
+        let count = slots.count_ones();
         if let Some(known) = self.class_mut(slot_len) {
             known.idle += u64::from(count);
             known.class = class;
@@ -214,18 +214,26 @@ mod tests {
     fn take_picks_the_shortest_slot_that_fits() {
         let mut cache = LeaseCache::default();
         cache.add(0, 8192, 1, 2);
-        cache.add(65536, 4096, 2, 1);
-        assert_eq!(cache.take(4096).unwrap().offset, 65536 + 4096);
+        cache.add(65536, 4096, 0b11, 1);
         assert_eq!(cache.take(4096).unwrap().offset, 65536);
+        assert_eq!(cache.take(4096).unwrap().offset, 65536 + 4096);
         assert_eq!(cache.take(4096), None, "8 KiB is not less than twice 4 KiB");
         assert_eq!(cache.take(4097).unwrap().offset, 0);
         assert_eq!(cache.idle_bytes(), 0);
     }
 
     #[test]
+    fn slots_between_others_stay_untouched() {
+        let mut cache = LeaseCache::default();
+        cache.add(4096, 64, (1 << 63) | 0b101, 1);
+        let taken = std::iter::from_fn(|| cache.take(64).map(|slot| slot.offset));
+        assert!(taken.eq([4096, 4096 + 2 * 64, 4096 + 63 * 64]));
+    }
+
+    #[test]
     fn refill_is_asked_once_until_it_ends() {
         let mut cache = LeaseCache::default();
-        cache.add(0, 4096, 2, 1);
+        cache.add(0, 4096, 0b101, 1);
         let slot = cache.take(4096).unwrap();
         let refill = cache.refill_for(&slot).unwrap();
         assert_eq!((refill.class, refill.count), (1, 256));
@@ -245,8 +253,8 @@ mod tests {
     #[test]
     fn surplus_comes_from_the_class_idle_the_longest() {
         let mut cache = LeaseCache::default();
-        cache.add(0, 4096, 4, 1);
-        cache.add(1 << 20, 65536, 4, 2);
+        cache.add(0, 4096, 0b1111, 1);
+        cache.add(1 << 20, 65536, 0b1111, 2);
         assert_eq!(cache.take_surplus(1 << 20), None);
         assert_eq!(cache.take_surplus(1 << 13).unwrap().slot_len, 4096);
     }

@@ -110,8 +110,9 @@ pub(super) trait ReapSink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NewLease {
     pub offset: u64,
-    pub len: u64,
-    pub count: u32,
+    pub slot_len: u64,
+    /// Bit `i`: the slot at `offset + i * slot_len`.
+    pub slots: u64,
     pub class: u8,
 }
 
@@ -386,20 +387,25 @@ fn pin_extent(
 }
 
 fn lease_of(completion: &CompletionWords, arena_len: u64) -> Result<Option<NewLease>, Error> {
-    if completion.flags & CompletionFlags::LEASE == 0 || completion.lease_count == 0 {
+    if completion.flags & CompletionFlags::LEASE == 0 {
         return Ok(None);
     }
-    let end = completion.lease_extent.checked_add(completion.lease_len);
-    let count = u32::from(completion.lease_count);
-    let fits = end.is_some_and(|end| end <= arena_len);
-    if !fits || completion.lease_len < u64::from(count) {
-        return Err(Error::malformed("a lease lies outside the arena"));
+    let slots = completion.extent;
+    let span = completion
+        .lease_len
+        .checked_mul(u64::from(u64::BITS - slots.leading_zeros()));
+    let end = span.and_then(|span| completion.lease_extent.checked_add(span));
+    let is_odd = slots & 1 == 0
+        || completion.lease_len == 0
+        || u32::from(completion.lease_count) != slots.count_ones();
+    if is_odd || end.is_none_or(|end| end > arena_len) {
+        return Err(Error::malformed("a lease that cannot be"));
     }
     let [class, _] = completion.lease_slot_class.to_le_bytes();
     Ok(Some(NewLease {
         offset: completion.lease_extent,
-        len: completion.lease_len,
-        count,
+        slot_len: completion.lease_len,
+        slots,
         class,
     }))
 }

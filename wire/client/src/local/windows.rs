@@ -91,27 +91,26 @@ impl Windows {
         }
     }
 
-    /// Makes `count` leased slots of `slot_len` bytes each, the first at `offset`, writable.
+    /// Makes leased slots of `slot_len` bytes writable: for each bit `i` of `slots` the one at
+    /// `offset + i * slot_len`. What lies between two of them in one chunk opens with them.
     pub(super) fn open(
         &mut self,
         memory: &impl Protect,
         offset: usize,
         slot_len: usize,
-        count: u32,
+        slots: u64,
     ) -> io::Result<()> {
-        assert!(
-            slot_len > 0 && count > 0,
-            "a lease has a slot, and a slot a byte"
-        );
-        let end = offset + slot_len * count as usize;
-        self.open_closed(memory, chunks_of(offset, end))?;
-        for at in chunks_of(offset, end) {
-            let start = at * CHUNK;
-            // Slots that have a byte in this chunk.
-            let first = start.saturating_sub(offset) / slot_len;
-            let last = ((start + CHUNK).min(end) - 1 - offset) / slot_len;
-            let slots = u32::try_from(last - first + 1).expect("no more than `count`");
-            self.chunks[at].users += slots;
+        assert!(slot_len > 0, "a slot has a byte");
+        assert!(slots != 0, "a lease has a slot");
+        let span = (u64::BITS - slots.leading_zeros()) as usize * slot_len;
+        self.open_closed(memory, chunks_of(offset, offset + span))?;
+        let mut left = slots;
+        while left != 0 {
+            let start = offset + left.trailing_zeros() as usize * slot_len;
+            for at in chunks_of(start, start + slot_len) {
+                self.chunks[at].users += 1;
+            }
+            left &= left - 1;
         }
         self.close_idle(memory);
         Ok(())
@@ -284,18 +283,19 @@ mod tests {
         let pages = Pages::new(256 * MIB);
         let mut windows = Windows::new(256 * MIB);
         let slot_len = 3 * 4096;
-        let count = u32::try_from(4 * MIB / slot_len).unwrap();
-        windows.open(&pages, 4096, slot_len, count).unwrap();
-        let crossing = (CHUNK - 4096) / slot_len;
-        for slot in (0..count as usize).filter(|&slot| slot != crossing) {
-            windows.leave(4096 + slot * slot_len, slot_len);
+        let first = CHUNK - 30 * slot_len - 4096;
+        windows
+            .open(&pages, first, slot_len, u64::MAX >> 3)
+            .unwrap();
+        for slot in (0..61).filter(|&slot| slot != 30) {
+            windows.leave(first + slot * slot_len, slot_len);
         }
         windows.open(&pages, 128 * MIB, 64 * MIB, 1).unwrap();
         assert!(
             pages.is_open(0) && pages.is_open(2 * MIB),
             "one slot is left in both"
         );
-        windows.leave(4096 + crossing * slot_len, slot_len);
+        windows.leave(first + 30 * slot_len, slot_len);
         windows.leave(128 * MIB, 64 * MIB);
         windows.open(&pages, 192 * MIB, 64 * MIB, 1).unwrap();
         assert!(!pages.is_open(0) && !pages.is_open(2 * MIB));
@@ -305,9 +305,9 @@ mod tests {
     fn open_chunk_is_used_again_without_a_call() {
         let pages = Pages::new(64 * MIB);
         let mut windows = Windows::new(64 * MIB);
-        windows.open(&pages, 0, 4096, 256).unwrap();
-        leave_all(&mut windows, 0, 4096, 256);
-        windows.open(&pages, MIB, 4096, 256).unwrap();
+        windows.open(&pages, 0, 4096, u64::MAX).unwrap();
+        leave_all(&mut windows, 0, 4096, 64);
+        windows.open(&pages, MIB, 4096, u64::MAX).unwrap();
         assert_eq!(pages.opens.get(), 1);
     }
 
@@ -317,7 +317,7 @@ mod tests {
         let mut windows = Windows::new(256 * MIB);
         for round in 0..3 {
             for at in (0..256).step_by(2) {
-                windows.open(&pages, at * MIB, MIB, 2).unwrap();
+                windows.open(&pages, at * MIB, MIB, 0b11).unwrap();
                 leave_all(&mut windows, at * MIB, MIB, 2);
             }
             assert!(
@@ -333,7 +333,7 @@ mod tests {
         let pages = Pages::new(64 * MIB);
         let mut windows = Windows::new(64 * MIB);
         pages.refuses.set(true);
-        assert!(windows.open(&pages, 0, 4096, 2).is_err());
+        assert!(windows.open(&pages, 0, 4096, 0b11).is_err());
         assert_eq!((windows.open_count, windows.chunks[0].users), (0, 0));
     }
 
