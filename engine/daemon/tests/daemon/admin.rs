@@ -70,6 +70,7 @@ fn with_admin<F: Future<Output = ()>>(node: Fake, body: impl FnOnce(std::net::So
             source: Source::File,
         }];
         let admin = Admin {
+            base_private_bytes: 0,
             node: Arc::new(node),
             in_force,
             shard_count: 2,

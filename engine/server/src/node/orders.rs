@@ -77,7 +77,7 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
     let options = StoreOptions {
         policy,
         epoch: 1,
-        entries_max: 0,
+        entries_max: shard.metadata.promised(),
     };
     let store = Store::new(writer, options);
     if let Some(home) = shard.home.as_mut() {
@@ -88,6 +88,7 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
         parts.secret,
         parts.arena,
         store,
+        shard.metadata.clone(),
     ));
 }
 
