@@ -54,6 +54,13 @@ pub enum Action {
     CheckConfig,
     /// Check the machine.
     Doctor,
+    /// Tell a running daemon to expel a session.
+    Expel {
+        /// Its number.
+        session: u64,
+        /// Whether to end its process as well.
+        kill: bool,
+    },
 }
 
 /// Validated settings.
@@ -230,13 +237,28 @@ fn resolve_action(reader: &mut Reader<'_>) -> Result<Action, SettingsError> {
     let print = reader.switch("print-config")?;
     let check = reader.switch("check-config")?;
     let doctor = reader.switch("doctor")?;
-    match (print, check, doctor) {
-        (false, false, false) => Ok(Action::Serve),
-        (true, false, false) => Ok(Action::PrintConfig),
-        (false, true, false) => Ok(Action::CheckConfig),
-        (false, false, true) => Ok(Action::Doctor),
+    let expel = reader.read(
+        "expel",
+        |text| parse_number(text, 1..=u64::MAX),
+        ToString::to_string,
+    )?;
+    let kill = reader.switch("kill")?;
+    if kill && expel.is_none() {
+        return Err(Refusal::FlagForm {
+            flag: "--kill".to_owned(),
+            cause: "is given without --expel",
+            remedy: "say whose process, with --expel ID".to_owned(),
+        }
+        .into());
+    }
+    match (print, check, doctor, expel) {
+        (false, false, false, None) => Ok(Action::Serve),
+        (true, false, false, None) => Ok(Action::PrintConfig),
+        (false, true, false, None) => Ok(Action::CheckConfig),
+        (false, false, true, None) => Ok(Action::Doctor),
+        (false, false, false, Some(session)) => Ok(Action::Expel { session, kill }),
         _ => Err(Refusal::FlagForm {
-            flag: "--print-config, --check-config, --doctor".to_owned(),
+            flag: "--print-config, --check-config, --doctor, --expel".to_owned(),
             cause: "more than one of them is given",
             remedy: "give one".to_owned(),
         }

@@ -238,7 +238,7 @@ pub static SETTINGS: &[Setting] = &[
         "ADDR",
         "127.0.0.1:31580",
         "address:port; port 0 takes a free one, which is logged",
-        "HTTP address for /metrics, /healthz, /readyz, /config and /sessions.",
+        "HTTP address for /metrics, /healthz, /readyz, /config and /sessions, and for orders.",
     ),
     value(
         "eviction",
@@ -338,6 +338,22 @@ pub static SETTINGS: &[Setting] = &[
         Place::FlagOnly,
         "Check kernel, io_uring, limits, memory, cores and container for these settings, print a \
          table with remedies, and exit: 0 when a start would succeed, 1 when not.",
+    ),
+    Setting {
+        place: Place::FlagOnly,
+        ..value(
+            "expel",
+            "ID",
+            "",
+            "a session's id from /sessions",
+            "Tell the daemon at --admin and --socket to refuse a local session from now on, and \
+             exit. What it pins or leases stays in quarantine until its farewell or death.",
+        )
+    },
+    switch(
+        "kill",
+        Place::FlagOnly,
+        "With --expel: end the session's process (SIGKILL) as well, which frees what it holds.",
     ),
 ];
 

@@ -158,6 +158,13 @@ impl LeaseBook {
             .sum()
     }
 
+    /// Returns how many idle slots one session holds.
+    pub fn idle_count_of(&self, session: SessionId) -> u64 {
+        self.sessions
+            .get(&session)
+            .map_or(0, |leases| leases.idle.len() as u64)
+    }
+
     /// Returns the idle bytes that one session holds.
     pub fn idle_bytes(&self, session: SessionId) -> u64 {
         self.sessions

@@ -14,7 +14,7 @@ mod stats;
 pub(crate) use stats::ShardReport;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,17 +25,20 @@ use chariot_memory::ArenaMemory;
 use chariot_proto::message::Welcome;
 use chariot_proto::{KeySecret, Status, limits as wire};
 use chariot_shard::{ControlSender, ShardContext, ShardJoin};
+use chariot_shm::fds::kill_process;
 use chariot_shm::{LifeThread, Memfd};
+use libc::ESRCH;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::call::Reply;
 use crate::control::handshake::server_version;
 use crate::control::random;
-use crate::control::registry::Registry;
+use crate::control::registry::{Named, Registry};
 use crate::control::tenants::{Tenant, TenantError, Tenants};
+use crate::control::unix;
 use crate::message::{Order, ShardMessage};
 use crate::seam::{
-    Drained, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary,
+    Drained, Expulsion, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary,
 };
 use crate::tickets::TicketId;
 
@@ -331,11 +334,44 @@ impl Node {
             if let Some(summary) = summaries.iter_mut().find(|summary| summary.id == part.id) {
                 summary.in_flight += part.in_flight;
                 summary.pins += part.pins;
+                summary.leases += part.leases;
                 summary.lease_bytes += part.lease_bytes;
+                summary.quarantine_bytes += part.quarantine_bytes;
                 summary.expelled |= part.expelled;
             }
         }
         summaries
+    }
+
+    async fn turn_on(shared: Arc<Shared>, id: SessionId, kill: bool) -> Expulsion {
+        let handle = match shared.registry.find(id) {
+            Named::Nobody => return Expulsion::Unknown,
+            Named::Beyond => return Expulsion::Remote,
+            Named::Local(handle) => handle,
+        };
+        let pid = shared.registry.pid_of(id);
+        tracing::warn!(session = id.0, pid, kill, "expelled by an operator");
+        // A shard that stands still hears of it later; the client is told at once.
+        let expelling = unix::expel(&shared, id, &handle.memory);
+        if tokio::time::timeout(ORDER_TIMEOUT, expelling)
+            .await
+            .is_err()
+        {
+            tracing::warn!(session = id.0, "a shard has not answered an expulsion yet");
+        }
+        if !kill {
+            return Expulsion::Expelled { pid, killed: false };
+        }
+        match kill_process(handle.pidfd.get_ref().as_fd()) {
+            Ok(()) => Expulsion::Expelled { pid, killed: true },
+            Err(error) if error.raw_os_error() == Some(ESRCH) => {
+                Expulsion::Expelled { pid, killed: true }
+            },
+            Err(error) => {
+                tracing::warn!(session = id.0, pid, %error, "cannot kill an expelled process");
+                Expulsion::NotKilled { pid }
+            },
+        }
     }
 
     async fn end(shared: Arc<Shared>, deadline: Duration) -> Drained {
@@ -367,6 +403,11 @@ impl NodeControl for Node {
 
     fn sessions(&self) -> Pending<Vec<SessionSummary>> {
         Box::pin(Self::list(Arc::clone(&self.shared)))
+    }
+
+    fn expel(&self, session: u64, kill: bool) -> Pending<Expulsion> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(Self::turn_on(shared, SessionId(session), kill))
     }
 
     fn ready(&self) -> Readiness {

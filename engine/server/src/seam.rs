@@ -237,7 +237,7 @@ pub struct ShardStats {
     pub connections: u64,
     /// Values refused for a wrong checksum.
     pub checksum_failures: u64,
-    /// Sessions this shard expelled for malformed requests.
+    /// Sessions this shard expelled, for malformed requests or by order.
     pub expulsions: u64,
 }
 
@@ -289,10 +289,37 @@ pub struct SessionSummary {
     pub age_s: u64,
     /// Requests under way.
     pub in_flight: u64,
-    /// Extents pinned.
+    /// Slots of pins taken: distinct extents pinned, on every shard.
     pub pins: u64,
-    /// Bytes lent.
+    /// Slots lent to write into and not yet published.
+    pub leases: u64,
+    /// Bytes of them.
     pub lease_bytes: u64,
+    /// Bytes that nobody can use because of this session: values deleted, overwritten or evicted
+    /// that it pins (others may pin them too), and once it is expelled, what is lent to it.
+    pub quarantine_bytes: u64,
+}
+
+/// What became of an order to expel a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expulsion {
+    /// Its requests are refused from now on; what it holds stays until its farewell or death.
+    Expelled {
+        /// The process.
+        pid: u32,
+        /// Whether that was told to end (SIGKILL), or had ended.
+        killed: bool,
+    },
+    /// It is expelled, and its process could not be killed: it belongs to a user whom this daemon
+    /// may not signal.
+    NotKilled {
+        /// The process.
+        pid: u32,
+    },
+    /// No session has that number now.
+    Unknown,
+    /// A session over TCP: it holds no memory of the node, and ends with its connection.
+    Remote,
 }
 
 /// Whether the node takes work, and if not, why.
@@ -327,6 +354,8 @@ pub trait NodeControl: Send + Sync + 'static {
     fn stats(&self) -> Pending<NodeStats>;
     /// Lists the open sessions, by id.
     fn sessions(&self) -> Pending<Vec<SessionSummary>>;
+    /// Expels a local session, and with `kill` ends its process.
+    fn expel(&self, session: u64, kill: bool) -> Pending<Expulsion>;
     /// Says whether the node takes work. Does not ask the shards.
     fn ready(&self) -> Readiness;
     /// Stops accepting, finishes what is under way until `deadline` from now, stops the shards.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chariot_client::{Client, ConnectOptions, Error, Secret, SharedMemory, Target};
 use tempfile::TempDir;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, http_get};
 use crate::wait;
 
 /// The binary under test. Built by cargo, which knows whether there is anything to do, into the
@@ -174,6 +174,33 @@ impl Daemon {
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
         Metrics::scrape(self.admin).unwrap()
+    }
+
+    /// What `/sessions` says of the first session of a process; `None` when it has none.
+    #[track_caller]
+    pub fn session_of(&self, pid: u32) -> Option<serde_json::Value> {
+        let text = http_get(self.admin, "/sessions").unwrap();
+        let sessions: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        sessions.into_iter().find(|session| session["pid"] == pid)
+    }
+
+    /// Runs `chariotd --expel` against this daemon: whether it exited with 0, and what it said.
+    pub fn expel(&self, session: u64, kill: bool) -> (bool, String) {
+        let mut command = Command::new(binary());
+        command
+            .args(["--expel", &session.to_string()])
+            .args(["--admin", &self.admin.to_string()])
+            .arg("--socket")
+            .arg(self.socket());
+        if kill {
+            command.arg("--kill");
+        }
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
     }
 
     /// Options for a session over shared memory, without fall-back.

@@ -33,7 +33,9 @@ pub enum Place {
 ///
 /// Calls of different threads run at the same time. The session ends when the last clone, view and
 /// write buffer are gone. After a fork the child must connect for itself: here every call answers
-/// an error and every drop does nothing.
+/// an error and every drop does nothing. Once the daemon has expelled the session, every call
+/// answers [`Status::Expelled`] (views keep their bytes): connect anew, if whoever expelled it
+/// agrees.
 #[derive(Clone, Debug)]
 pub struct Client {
     core: Arc<Core>,

@@ -103,7 +103,8 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// `Restarting` while there is none; `InvalidArgument` in a forked child.
+    /// `Restarting` while there is none; `Expelled` once this client was; `InvalidArgument` in a
+    /// forked child.
     pub(crate) fn link(&self) -> Result<Link, Error> {
         if !self.fork.is_same_process() {
             return Err(Error::forked());
@@ -115,6 +116,9 @@ impl Core {
             .clone();
         if link.is_alive() {
             Ok(link)
+        } else if link.is_expelled() {
+            // Not for this client to undo: its owner closes it, or is told by the operator why.
+            Err(Error::from_status(Status::Expelled))
         } else {
             self.reconnect()
         }

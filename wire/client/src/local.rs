@@ -151,6 +151,11 @@ impl LocalSession {
         !self.broken.load(Ordering::Relaxed) && self.life.is_alive() && !self.memory.is_expelled()
     }
 
+    /// Whether the daemon has expelled this session.
+    pub(crate) fn is_expelled(&self) -> bool {
+        self.memory.is_expelled()
+    }
+
     /// Whether this is the process that opened the session, and not a forked child of it.
     pub(crate) fn is_same_process(&self) -> bool {
         self.fork.is_same_process()

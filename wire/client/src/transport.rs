@@ -28,6 +28,14 @@ impl Link {
             Self::Remote(session) => session.is_alive(),
         }
     }
+
+    /// Whether the daemon has said that it serves this session no more.
+    pub(crate) fn is_expelled(&self) -> bool {
+        match self {
+            Self::Local(session) => session.is_expelled(),
+            Self::Remote(_) => false,
+        }
+    }
 }
 
 /// Refuses options without sense, before anything is opened.

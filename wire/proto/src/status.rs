@@ -101,7 +101,7 @@ status_table! {
     Malformed = 505, "bytes that are no valid frame or message", "report it: the peer's implementation or the network is broken";
     RangeInvalid = 506, "a byte range lies outside the value", "ask for the size first";
     NotAuthorized = 600, "the access key, the proof or the user is not accepted", "check access key, secret and tenant, or the node's --allow-uid";
-    Expelled = 601, "the session broke the protocol and is served no more", "close it and open another; report the client";
+    Expelled = 601, "the session broke the protocol or an operator expelled it: it is served no more", "close it and open another; report the client";
     Internal = 900, "the node met a fault of its own", "see the node's log";
     ChecksumMismatch = 901, "the bytes do not have the checksum they were stored with", "send the value again; if it stays, check memory and network";
     ShuttingDown = 902, "the node is draining and takes no new work", "use another node, or connect again later";

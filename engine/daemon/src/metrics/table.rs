@@ -124,7 +124,7 @@ pub static METRICS: &[Metric] = &[
     shard("chariot_local_rings", Gauge, "rings", "Local sessions with a ring on the shard.", Internal, |s| s.local_rings as f64),
     shard("chariot_connections", Gauge, "connections", "TCP connections served by the shard.", Stable, |s| s.connections as f64),
     shard("chariot_checksum_failures_total", Counter, "values", "Values refused for a wrong checksum.", Stable, |s| s.checksum_failures as f64),
-    shard("chariot_expulsions_total", Counter, "sessions", "Sessions expelled for malformed requests.", Stable, |s| s.expulsions as f64),
+    shard("chariot_expulsions_total", Counter, "sessions", "Sessions expelled, for malformed requests or by an operator.", Stable, |s| s.expulsions as f64),
     node("chariot_sessions_local", Gauge, "sessions", "Open sessions over shared memory.", Stable, |s| s.node.sessions_local as f64),
     node("chariot_sessions_remote", Gauge, "sessions", "Open sessions over TCP.", Stable, |s| s.node.sessions_remote as f64),
     node("chariot_sessions_opened_total", Counter, "sessions", "Sessions opened.", Stable, |s| s.node.sessions_opened as f64),

@@ -6,22 +6,46 @@
 //! because nothing could stop it from touching it later.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use chariot_base::SessionId;
 use chariot_shm::{Mapping, ServerSession};
+use tokio::io::unix::AsyncFd;
 
 use crate::limits::{STAGING_BYTES, STAGING_MIN_BYTES};
 use crate::seam::SessionSummary;
 
-/// One open session.
+/// What it takes to turn on a local session.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
+pub(crate) struct LocalHandle {
+    /// Its memory, where it is told that it is expelled.
+    pub(crate) memory: ServerSession,
+    /// Its process.
+    pub(crate) pidfd: Arc<AsyncFd<OwnedFd>>,
+}
+
+/// Whom a number names.
+#[derive(Debug)]
+pub(crate) enum Named {
+    /// Nobody: it has ended, or never was.
+    Nobody,
+    /// A session over TCP, or a local one in the middle of its birth.
+    Beyond,
+    /// A local session.
+    Local(LocalHandle),
+}
+
+/// One open session.
+#[derive(Debug)]
+struct Record {
     /// What operators see; counters are added by the shards.
-    pub(crate) summary: SessionSummary,
+    summary: SessionSummary,
     /// When it was opened.
-    pub(crate) opened: Instant,
+    opened: Instant,
+    /// Known once a local session was welcomed.
+    local: Option<LocalHandle>,
     /// Bytes that it may touch.
     committed: u64,
     /// Its memories, for a local one: to be counted.
@@ -167,6 +191,7 @@ impl Registry {
             opened: Instant::now(),
             committed,
             memory: None,
+            local: None,
         };
         inner.open.insert(id.0, record);
         Ok(Entered { id, staging_bytes })
@@ -197,6 +222,36 @@ impl Registry {
     /// Counts a session that was refused before it had a number.
     pub(crate) fn refuse(&self) {
         self.lock().refused += 1;
+    }
+
+    /// Notes by what a local session can be reached.
+    pub(crate) fn welcomed(&self, id: SessionId, handle: LocalHandle) {
+        let mut inner = self.lock();
+        let record = inner.open.get_mut(&id.0);
+        record.expect("welcomed while it is open").local = Some(handle);
+    }
+
+    /// Finds the session that a number names.
+    pub(crate) fn find(&self, id: SessionId) -> Named {
+        match self.lock().open.get(&id.0) {
+            None => Named::Nobody,
+            Some(record) => record.local.clone().map_or(Named::Beyond, Named::Local),
+        }
+    }
+
+    /// The process of a local session; 0 when it has ended.
+    pub(crate) fn pid_of(&self, id: SessionId) -> u32 {
+        self.lock()
+            .open
+            .get(&id.0)
+            .map_or(0, |record| record.summary.pid)
+    }
+
+    /// Notes that a session is served no more; one that has ended meanwhile is none to note.
+    pub(crate) fn expelled(&self, id: SessionId) {
+        if let Some(record) = self.lock().open.get_mut(&id.0) {
+            record.summary.expelled = true;
+        }
     }
 
     /// Forgets a session.

@@ -31,7 +31,7 @@ use tokio::time::timeout;
 
 use crate::control::handshake::{self, Admitted};
 use crate::control::random;
-use crate::control::registry::{Entered, Need, SessionMemory};
+use crate::control::registry::{Entered, LocalHandle, Need, SessionMemory};
 use crate::control::tenants::Tenant;
 use crate::limits::HANDSHAKE_MS;
 use crate::message::{Order, SessionEnd, SessionParts};
@@ -144,7 +144,7 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 struct Open {
     id: SessionId,
     memory: ServerSession,
-    pidfd: AsyncFd<OwnedFd>,
+    pidfd: Arc<AsyncFd<OwnedFd>>,
     /// Kept so that the last one to unmap it is this thread and no shard.
     staging: Option<Arc<Mapping>>,
 }
@@ -160,6 +160,11 @@ async fn connection(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> 
         shared.registry.refuse();
         return Ok(());
     };
+    let handle = LocalHandle {
+        memory: open.memory.clone(),
+        pidfd: Arc::clone(&open.pidfd),
+    };
+    shared.registry.welcomed(open.id, handle);
     let end = live(shared, &mut frames, &open).await;
     close(shared, open, end).await;
     Ok(())
@@ -178,7 +183,7 @@ async fn birth(
         return Ok(None);
     };
     let pidfd = match peer_pidfd(frames.stream.as_fd()) {
-        Ok(pidfd) if peer.pid != 0 => watch_death(pidfd)?,
+        Ok(pidfd) if peer.pid != 0 => Arc::new(watch_death(pidfd)?),
         Ok(_) | Err(_) => {
             let text = "no pidfd of the client: it lives in another pid namespace or the kernel is \
                         too old; \
@@ -422,7 +427,7 @@ async fn live(shared: &Arc<Shared>, frames: &mut FrameStream, open: &Open) -> Se
                 Ok(Some(_)) | Err(_) => {
                     // Not a farewell: what it pins stays until its process has ended.
                     tracing::warn!(session = open.id.0, "malformed control frame: expelled");
-                    open.memory.expel();
+                    expel(shared, open.id, &open.memory).await;
                     drop(open.pidfd.readable().await);
                     return SessionEnd::Death;
                 },
@@ -430,6 +435,14 @@ async fn live(shared: &Arc<Shared>, frames: &mut FrameStream, open: &Open) -> Se
             },
         }
     }
+}
+
+/// Refuses a session's requests from now on, on every shard; what it holds stays until its
+/// farewell or death.
+pub(crate) async fn expel(shared: &Shared, id: SessionId, memory: &ServerSession) {
+    memory.expel();
+    shared.registry.expelled(id);
+    shared.order_all(|done| Order::Expel(id, done)).await;
 }
 
 /// The socket has ended. A process that is dying closes its socket a moment before its pidfd fires,
