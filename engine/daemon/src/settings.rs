@@ -255,6 +255,19 @@ pub static SETTINGS: &[Setting] = &[
         "1 to 1024",
         "Sessions open at once; more are answered Busy.",
     ),
+    Setting {
+        unit: "bytes",
+        ..value(
+            "session-memory",
+            "SIZE",
+            "",
+            "64MiB to 1TiB",
+            "Most memory that the sessions of this host may take beside --memory, counted in full \
+             when a session opens; more are answered Busy. A trusted one needs 704KiB on one \
+             shard and about 528KiB for each further one; others also a staging copy of 1MiB to 256MiB, \
+             a quarter of what is left. Unset: room for --max-sessions trusted ones, and 2GiB.",
+        )
+    },
     value(
         "allow-uid",
         "LIST",

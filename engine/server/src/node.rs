@@ -92,6 +92,22 @@ impl Shared {
         u16::try_from(self.options.shards.len()).expect("at most 64 shards")
     }
 
+    /// Records of one shard, over all tenants.
+    pub(crate) fn records_per_shard(&self) -> u32 {
+        start::records_per_shard(&self.options)
+    }
+
+    /// Tenants that can ever come: those that the credentials name, and the default one.
+    pub(crate) fn tenants_max(&self) -> u32 {
+        let credentials = &self.options.access.credentials;
+        let names: std::collections::BTreeSet<&str> = credentials
+            .iter()
+            .map(|credential| credential.tenant.as_str())
+            .chain([crate::control::handshake::DEFAULT_TENANT])
+            .collect();
+        u32::try_from(names.len().min(TENANTS_MAX)).expect("at most 256")
+    }
+
     /// Longest value in bytes: half the arena.
     pub(crate) fn value_max(&self) -> u64 {
         self.options.memory_bytes / 2
@@ -297,7 +313,9 @@ impl Node {
             sessions_remote: remote,
             sessions_opened: opened,
             sessions_refused: refused,
-            session_bytes: 0,
+            session_bytes: shared.registry.resident_bytes(),
+            session_committed_bytes: shared.registry.committed_bytes().0,
+            session_max_bytes: shared.registry.committed_bytes().1,
             populated_bytes: populated,
             granules_free_bytes: shared.options.memory_bytes.saturating_sub(held),
         }

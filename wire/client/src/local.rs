@@ -18,6 +18,7 @@ pub(crate) mod fake;
 mod jobs;
 mod lease_cache;
 mod lookup;
+mod object_job;
 mod operations;
 mod port;
 mod staging;
@@ -51,6 +52,8 @@ use crate::error::Error;
 use crate::handshake::Conversation;
 
 pub(crate) use self::buffers::{LeasedBytes, PinnedBytes};
+pub(crate) use self::object_job::ObjectAsk;
+pub(crate) use self::write_job::Reserve;
 
 /// Memory for one value that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

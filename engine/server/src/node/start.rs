@@ -88,7 +88,7 @@ impl Node {
         let (seats, senders, watchdog, readies) = seats(&options, spin_us)?;
         let shape = shape(&options, boot_id);
         let shared = Arc::new(Shared {
-            registry: Registry::new(options.sessions_max),
+            registry: Registry::new(options.sessions_max, options.session_memory_bytes),
             boot_id,
             spin_us,
             senders,
@@ -121,11 +121,6 @@ impl Node {
 
 fn shape(options: &NodeOptions, boot_id: u64) -> TenantShape {
     let shard_count = u16::try_from(options.shards.len()).expect("at most 64 shards");
-    let policy = match options.eviction {
-        EvictionPolicy::Lru => Policy::Lru,
-        EvictionPolicy::S3Fifo => Policy::S3Fifo,
-    };
-    let entries = entries_for(options.metadata_bytes / u64::from(shard_count), policy);
     let ledger = GranuleLedger::new(ledger_options(options));
     TenantShape {
         virtual_granules: ledger.virtual_granules(),
@@ -133,9 +128,19 @@ fn shape(options: &NodeOptions, boot_id: u64) -> TenantShape {
         shard_count,
         index_options: IndexOptions {
             boot_id,
-            ..IndexOptions::new(entries)
+            // Sparse: what a tenant may fill of it is decided by its shard (`metadata.rs`).
+            ..IndexOptions::new(records_per_shard(options))
         },
     }
+}
+
+/// Records that a shard's share of the metadata memory holds, over all tenants.
+pub(super) fn records_per_shard(options: &NodeOptions) -> u32 {
+    let policy = match options.eviction {
+        EvictionPolicy::Lru => Policy::Lru,
+        EvictionPolicy::S3Fifo => Policy::S3Fifo,
+    };
+    entries_for(options.metadata_bytes / options.shards.len() as u64, policy)
 }
 
 fn ledger_options(options: &NodeOptions) -> LedgerOptions {

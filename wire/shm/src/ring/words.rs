@@ -24,6 +24,9 @@ impl SubmissionFlags {
     pub const VALUE_INLINE: u8 = 8;
     /// `ttl` counts seconds instead of milliseconds.
     pub const TTL_SECONDS: u8 = 16;
+    /// Store the value hidden, for a transaction: `lease_count` is its number, `lease_class` the
+    /// shard that decides it. No lease is granted along with it.
+    pub const RESERVE: u8 = 32;
 }
 
 /// Bits of [`CompletionWords::flags`].
