@@ -103,6 +103,25 @@ impl Client {
         block(self.core.create(Mode::Blocking, self, key, len, options))
     }
 
+    /// Lends memory for many values (key, length) to write in place; one result per item, in order.
+    /// Of each item as [`Client::create`].
+    pub fn mcreate(
+        &self,
+        items: &[(&[u8], usize)],
+        options: &SetOptions,
+    ) -> Vec<Result<WriteBuffer, Error>> {
+        items
+            .iter()
+            .map(|&(key, len)| self.create(key, len, options))
+            .collect()
+    }
+
+    /// Publishes many buffers; one result per buffer, in order. Not atomic. Of each buffer as
+    /// [`WriteBuffer::publish`].
+    pub fn mpublish(&self, buffers: Vec<WriteBuffer>) -> Vec<Result<Version, Error>> {
+        buffers.into_iter().map(WriteBuffer::publish).collect()
+    }
+
     /// Reads the value of `key` or a range of it into a new vector; `None` is a miss.
     ///
     /// # Errors

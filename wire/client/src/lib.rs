@@ -37,6 +37,7 @@ mod error;
 mod handshake;
 mod local;
 mod mode;
+mod objects;
 mod options;
 mod ranges;
 mod remote;
@@ -51,6 +52,9 @@ pub use chariot_proto::{Status, StatusClass, WriteMode};
 pub use crate::async_client::AsyncClient;
 pub use crate::client::{Client, Place};
 pub use crate::error::Error;
+pub use crate::objects::{
+    AsyncObjects, LatchKind, NESTED_KEYS_MAX, ObjectBuffer, Objects, TX_KEYS_MAX,
+};
 pub use crate::options::{
     ConnectOptions, GetOptions, ReadPath, Secret, SetOptions, SharedMemory, Target, Version,
 };

@@ -14,8 +14,9 @@ use chariot_proto::limits::TTL_MS_MAX;
 pub(crate) const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time allowed for session birth.
 pub(crate) const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a caller polls for its answer before it sleeps (design §6).
-pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+/// How long a caller polls for its answer before it sleeps, at most: the daemon advises what a
+/// sleep costs on its machine, 50 to 400 µs.
+pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(400);
 /// Most idle TCP connections kept by one remote client.
 pub(crate) const DEFAULT_REMOTE_CONNECTIONS: usize = 8;
 
@@ -100,7 +101,8 @@ pub struct ConnectOptions {
     pub connect_timeout: Duration,
     /// Time allowed for a call whose options set no deadline; at least a microsecond.
     pub request_timeout: Duration,
-    /// How long a caller polls for its answer before it sleeps. Zero where the process may use one
+    /// How long a caller polls for its answer before it sleeps, at most: the daemon's advice (50 to
+    /// 400 µs, what a sleep and a wake cost there) holds too. None where the process may use one
     /// CPU only, or only CPUs that the daemon's shards own.
     pub spin: Duration,
     /// Whether written values carry a CRC32C, and whether payload received over TCP is checked.
@@ -115,7 +117,7 @@ pub struct ConnectOptions {
 
 impl ConnectOptions {
     /// Returns the defaults for a target: default tenant, no credentials, 5 s for connecting and
-    /// for a call, 50 µs of polling, checksums on, shared memory when possible.
+    /// for a call, polling as the daemon advises, checksums on, shared memory when possible.
     pub fn new(target: Target) -> Self {
         Self {
             target,

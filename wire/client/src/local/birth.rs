@@ -172,7 +172,7 @@ fn map_arena(
         mapping.protect_read(0, len).map_err(kernel)?;
         Writing::Leases {
             mapping,
-            windows: Mutex::new(Windows::new(affinity::page_size())),
+            windows: Mutex::new(Windows::new(len)),
         }
     } else {
         return Err(Error::malformed("a strict session without staging memory"));

@@ -13,7 +13,7 @@ use super::engine::{Deadline, Engine, Job, Lane, Op};
 use super::jobs::{AskJob, ReadJob, ReadPlan, ViewJob, copy_out, make_view, read_deadline};
 use super::lookup::{Found, Peeked};
 use super::port::PinKind;
-use super::write_job::{LeaseJob, Stage, WriteJob, WritePlan};
+use super::write_job::{LeaseJob, Reserve, Stage, WriteJob, WritePlan};
 use super::{LeasedBytes, LocalSession, Place};
 use crate::core::Question;
 use crate::error::Error;
@@ -35,7 +35,33 @@ impl LocalSession {
         options: &SetOptions,
         out: &mut [Result<Version, Error>],
     ) {
-        let plan = self.write_plan(options);
+        self.write_planned(mode, items, self.write_plan(options), out)
+            .await;
+    }
+
+    /// Stores values hidden, for a transaction that another request decides.
+    pub(crate) async fn reserve(
+        &self,
+        mode: Mode,
+        items: &[(&[u8], &[u8])],
+        options: &SetOptions,
+        reserve: Reserve,
+        out: &mut [Result<Version, Error>],
+    ) {
+        let plan = WritePlan {
+            reserve: Some(reserve),
+            ..self.write_plan(options)
+        };
+        self.write_planned(mode, items, plan, out).await;
+    }
+
+    async fn write_planned(
+        &self,
+        mode: Mode,
+        items: &[(&[u8], &[u8])],
+        plan: WritePlan,
+        out: &mut [Result<Version, Error>],
+    ) {
         let op = |index: usize, out: &mut [Result<Version, Error>]| {
             let (key, value) = items[index];
             match self
@@ -281,7 +307,7 @@ impl LocalSession {
         Ok(count)
     }
 
-    fn op(&self, key: &[u8]) -> Result<Op, Error> {
+    pub(super) fn op(&self, key: &[u8]) -> Result<Op, Error> {
         check_key(key).map_err(|error| Error::new(error.status(), error.to_string()))?;
         Ok(Op::new(self.hash(key)))
     }
@@ -312,6 +338,7 @@ impl LocalSession {
             mode: options.mode,
             checksum: self.terms.checksum,
             deadline: Deadline::after(self.budget(options.deadline)),
+            reserve: None,
         }
     }
 
@@ -345,7 +372,7 @@ impl LocalSession {
         }
     }
 
-    async fn run<J: Job>(&self, mode: Mode, job: J, ops: &mut [Op], deadline: Deadline) {
+    pub(super) async fn run<J: Job>(&self, mode: Mode, job: J, ops: &mut [Op], deadline: Deadline) {
         if let [op] = ops {
             let mut lanes = [Lane::new(op.hash.shard(self.shard_count()))];
             self.drive(mode, Engine::new(self, job, ops, &mut lanes, deadline))
