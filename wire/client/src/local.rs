@@ -34,7 +34,7 @@ mod tests;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ use self::port::{NewLease, PortState, ReapSink};
 use self::staging::Staging;
 use crate::error::Error;
 use crate::handshake::Conversation;
+use crate::options::ReadPath;
+use crate::stats::Counters;
 
 pub(crate) use self::buffers::{LeasedBytes, PinnedBytes};
 pub(crate) use self::object_job::ObjectAsk;
@@ -83,6 +85,7 @@ struct Terms {
     spin: Duration,
     checksum: bool,
     request_timeout: Duration,
+    read_path: ReadPath,
 }
 
 /// One shard of the session: its lock, its pins, its bell.
@@ -142,6 +145,8 @@ pub(crate) struct LocalSession {
     life: LifeView,
     arena: Arena,
     terms: Terms,
+    /// The client's.
+    counters: Arc<Counters>,
     broken: AtomicBool,
     driver: Driver,
     /// This session, for its driver.

@@ -42,6 +42,17 @@ pub enum SharedMemory {
     Require,
 }
 
+/// Which way reads go in a session over shared memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadPath {
+    /// Through the shared index, without a message; the shard is asked for what it cannot tell.
+    #[default]
+    Index,
+    /// Every read asks the shard: slower by a round trip, and known to it exactly. For comparing
+    /// the two, and for finding out which of them misbehaves.
+    Ring,
+}
+
 /// A secret key: shown as `***` by `Debug`, otherwise plain bytes.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
@@ -98,6 +109,8 @@ pub struct ConnectOptions {
     pub checksum: bool,
     /// Whether shared memory may be used.
     pub shared_memory: SharedMemory,
+    /// Which way reads go over shared memory.
+    pub read_path: ReadPath,
     /// Most TCP connections kept open between calls (remote sessions), at least 1.
     pub remote_connections: usize,
 }
@@ -116,6 +129,7 @@ impl ConnectOptions {
             spin: DEFAULT_SPIN,
             checksum: true,
             shared_memory: SharedMemory::Auto,
+            read_path: ReadPath::Index,
             remote_connections: DEFAULT_REMOTE_CONNECTIONS,
         }
     }
