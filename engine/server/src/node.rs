@@ -44,8 +44,6 @@ use crate::tickets::TicketId;
 
 /// How long the control thread waits for a shard's answer to an order.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Spin in microseconds that clients are advised.
-const CLIENT_SPIN_US: u32 = 50;
 
 /// A tenant as a connection's shard knows it.
 #[derive(Debug, Clone)]
@@ -76,6 +74,8 @@ pub(crate) struct Shared {
     /// Open sessions.
     pub(crate) registry: Registry,
     boot_id: u64,
+    /// How long `auto` spins here in microseconds; clients are advised the same.
+    spin_us: u32,
     senders: Vec<ControlSender<ShardMessage>>,
     tenants: tokio::sync::Mutex<Tenants>,
     known: Mutex<HashMap<String, TenantHandle>>,
@@ -253,7 +253,7 @@ impl Shared {
             granule_len: GRANULE_BYTES,
             value_max: self.value_max(),
             payload_max: self.payload_max(),
-            spin_us: CLIENT_SPIN_US,
+            spin_us: self.spin_us,
             inline_max: wire::INLINE_MAX,
             batch_max: wire::BATCH_MAX,
             exist_batch_max: wire::EXIST_BATCH_MAX,

@@ -13,7 +13,7 @@ use chariot_base::limits::{GRANULE_BYTES, SLAB_LEN_MAX};
 use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
 use chariot_memory::{
     ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine,
-    QuarantineReason, SlotRun, SweepPass, eviction_price,
+    QuarantineReason, SlotSet, SweepPass, eviction_price,
 };
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
@@ -347,8 +347,10 @@ impl TenantShard {
 
     /// How many idle bytes each of `session_count` sessions may hold.
     fn lease_budget(&self, session_count: usize) -> u64 {
+        let stats = self.extents.stats();
+        // Free slots of this class or another: what is lent comes out of chunks, mostly.
         let free =
-            self.extents.stats().free + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
+            stats.free + stats.slack + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
         LeaseBook::budget(free, session_count)
     }
 
@@ -374,7 +376,7 @@ impl TenantShard {
         purpose: LeaseFor,
         sessions: &mut Sessions,
         now_ns: u64,
-    ) -> Result<SlotRun, NotLent> {
+    ) -> Result<SlotSet, NotLent> {
         let idle = self.leases.idle_bytes(session);
         let budget = self.lease_budget(sessions.len());
         let fitting = u32::try_from(budget.saturating_sub(idle) / len).unwrap_or(u32::MAX);
@@ -386,7 +388,7 @@ impl TenantShard {
         if slots == 0 {
             return Err(NotLent::NoMemory);
         }
-        let run = if let Some(run) = self.extents.allocate_run(len, slots) {
+        let run = if let Some(run) = self.extents.allocate_set(len, slots) {
             run
         } else {
             let extent = self
@@ -396,15 +398,11 @@ impl TenantShard {
                 .extents
                 .block_len(extent.offset)
                 .expect("just reserved");
-            SlotRun {
-                offset: extent.offset,
-                slot_len,
-                count: 1,
-            }
+            SlotSet::one(extent.offset, slot_len)
         };
         if self.leases.grant(session, run).is_err() {
-            for slot in 0..u64::from(run.count) {
-                self.free(run.offset + slot * run.slot_len);
+            for offset in run.offsets() {
+                self.free(offset);
             }
             return Err(NotLent::TooManySlots);
         }

@@ -86,7 +86,7 @@ pub static METRICS: &[Metric] = &[
             }
         }),
     },
-    shard("chariot_hits_total", Counter, "lookups", "Lookups of reading operations that found their key.", Stable, |s| s.hits as f64),
+    shard("chariot_hits_total", Counter, "lookups", "Lookups of reading operations that found their key. A lower bound: reads through the shared index are known by notes that may be lost, misses there not at all; clients count their own exactly.", Stable, |s| s.hits as f64),
     shard("chariot_misses_total", Counter, "lookups", "Lookups of reading operations that did not.", Stable, |s| s.misses as f64),
     shard("chariot_written_bytes_total", Counter, "bytes", "Payload received from clients.", Stable, |s| s.bytes_written as f64),
     shard("chariot_read_bytes_total", Counter, "bytes", "Payload handed to clients.", Stable, |s| s.bytes_read as f64),

@@ -20,7 +20,7 @@ use chariot_base::limits::GRANULE_BYTES;
 use chariot_memory::{GranuleLedger, LedgerOptions};
 use chariot_shard::{
     ControlReceiver, ControlSender, Mailboxes, ShardContext, ShardExecutor, ShardJoin, ShardSeat,
-    ShardSpec, SpinSetting, Watchdog, control_to_shard, mailboxes,
+    ShardSpec, SpinSetting, Watchdog, control_to_shard, mailboxes, measure_spin_us,
 };
 use chariot_shm::LifeThread;
 use chariot_shm::index::IndexOptions;
@@ -84,11 +84,13 @@ impl Node {
         let boot_id = random_u64().map_err(kernel("random bytes"))?;
         let (life, life_page) = LifeThread::start(boot_id, 1).map_err(kernel("life page"))?;
         let (wanted, wishes) = mpsc::unbounded_channel();
-        let (seats, senders, watchdog, readies) = seats(&options)?;
+        let spin_us = measure_spin_us(options.shards.first().map(|shard| shard.cpu));
+        let (seats, senders, watchdog, readies) = seats(&options, spin_us)?;
         let shape = shape(&options, boot_id);
         let shared = Arc::new(Shared {
             registry: Registry::new(options.sessions_max, options.session_memory_bytes),
             boot_id,
+            spin_us,
             senders,
             tenants: tokio::sync::Mutex::new(Tenants::new(shape)),
             known: Mutex::new(HashMap::new()),
@@ -156,13 +158,15 @@ type Seats = (
     Vec<oneshot::Receiver<()>>,
 );
 
-fn seats(options: &NodeOptions) -> Result<Seats, StartError> {
+fn seats(options: &NodeOptions, auto_spin_us: u32) -> Result<Seats, StartError> {
     let mut seats = Vec::new();
     for (number, placement) in options.shards.iter().enumerate() {
         let spec = ShardSpec {
             cpu: Some(placement.cpu),
             spin: match options.spin {
-                SpinBudget::Auto => SpinSetting::Auto,
+                SpinBudget::Auto => SpinSetting::Auto {
+                    spin_us: auto_spin_us,
+                },
                 SpinBudget::Fixed(spin) => SpinSetting::Fixed {
                     spin_us: u32::try_from(spin.as_micros()).unwrap_or(u32::MAX),
                 },
