@@ -2,28 +2,32 @@
 //!
 //! `/metrics` asks every shard by message and gives up on the silent ones; `/healthz` says that
 //! this thread turns; `/readyz` says whether the node takes work, and if not, why; `/config` and
-//! `/sessions` are JSON for operators. At most [`CONNECTIONS_MAX`] connections are open; further
-//! ones wait in the kernel's backlog.
+//! `/sessions` are JSON for operators. `POST /sessions/ID/expel` (with `?kill=true`) turns a local
+//! session away; it takes the token that lies beside the socket, and a caller on this host. At most
+//! [`CONNECTIONS_MAX`] connections are open; further ones wait in the kernel's backlog.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Path as UrlPath, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::{self, ProcessFacts, Snapshot};
-use crate::seam::{NodeControl, NodeStats, SessionSummary};
+use crate::operate::Token;
+use crate::seam::{Expulsion, NodeControl, NodeStats, SessionSummary};
 use crate::settings::document::InForce;
 
 /// Open admin connections: a scraper, a few people, and room.
@@ -36,10 +40,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 pub struct Admin {
     /// The node.
     pub node: Arc<dyn NodeControl>,
+    /// What orders carry.
+    pub token: Token,
+    /// Where the endpoints listen: a caller from there is on this host.
+    pub address: IpAddr,
     /// Settings in force.
     pub in_force: Vec<InForce>,
     /// Shards configured.
     pub shard_count: usize,
+    /// Private bytes of the process when it began to serve.
+    pub base_private_bytes: u64,
     /// Start of the daemon in seconds since 1970.
     pub start_unix_s: u64,
 }
@@ -65,7 +75,8 @@ pub async fn serve(
         listener,
         slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
     };
-    axum::serve(listener, router(admin))
+    let service = router(admin).into_make_service_with_connect_info::<Caller>();
+    axum::serve(listener, service)
         .with_graceful_shutdown(stop)
         .await
 }
@@ -77,6 +88,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(answer_ready))
         .route("/config", get(answer_config))
         .route("/sessions", get(answer_sessions))
+        .route("/sessions/{id}/expel", post(expel_session))
         .fallback(async || (StatusCode::NOT_FOUND, PATHS))
         .with_state(admin)
 }
@@ -84,12 +96,76 @@ fn router(admin: Arc<Admin>) -> Router {
 /// Told to whoever asks for another path.
 const PATHS: &str = "not here; try /metrics /healthz /readyz /config /sessions\n";
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+struct Caller(SocketAddr);
+
+impl Connected<IncomingStream<'_, Bounded>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+/// How to expel.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpelQuery {
+    /// End the process as well.
+    #[serde(default)]
+    kill: bool,
+}
+
+async fn expel_session(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(Caller(caller)): ConnectInfo<Caller>,
+    UrlPath(session): UrlPath<u64>,
+    Query(ExpelQuery { kill }): Query<ExpelQuery>,
+    headers: HeaderMap,
+) -> Response {
+    // The token travels in the clear: it is of no use from another host.
+    if !caller.ip().to_canonical().is_loopback() && caller.ip() != admin.address {
+        return (
+            StatusCode::FORBIDDEN,
+            "orders are taken on this host only\n",
+        )
+            .into_response();
+    }
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .map(|shown| shown.to_str());
+    if !matches!(shown, Some(Ok(shown)) if admin.token.admits(shown)) {
+        let text = "send Authorization: Bearer, with what the file SOCKET.admin says\n";
+        return (StatusCode::UNAUTHORIZED, text).into_response();
+    }
+    match admin.node.expel(session, kill).await {
+        Expulsion::Expelled { pid, killed } => Json(serde_json::json!({
+            "session": session,
+            "pid": pid,
+            "expelled": true,
+            "killed": killed,
+        }))
+        .into_response(),
+        Expulsion::NotKilled { pid } => {
+            let text = format!("expelled, but this daemon may not signal process {pid}\n");
+            (StatusCode::FORBIDDEN, text).into_response()
+        },
+        Expulsion::Unknown => {
+            (StatusCode::NOT_FOUND, "no session has that number\n").into_response()
+        },
+        Expulsion::Remote => {
+            let text = "a session over TCP holds no memory here: it ends with its connection\n";
+            (StatusCode::CONFLICT, text).into_response()
+        },
+    }
+}
+
 async fn answer_metrics(State(admin): State<Arc<Admin>>) -> Response {
     let node = tokio::time::timeout(ANSWER_WITHIN, admin.node.stats()).await;
     let snapshot = Snapshot {
         // Silent shards show as chariot_shard_up 0.
         node: node.unwrap_or_else(|_elapsed| NodeStats::default()),
         process: ProcessFacts::read(Path::new("/proc/self"), admin.start_unix_s),
+        base_private_bytes: admin.base_private_bytes,
         shard_count: admin.shard_count,
         ready: admin.node.ready().is_ready(),
         build: crate::build::BUILD,
@@ -150,7 +226,9 @@ fn session_json(session: &SessionSummary) -> serde_json::Value {
         "age_s": session.age_s,
         "in_flight": session.in_flight,
         "pins": session.pins,
+        "leases": session.leases,
         "lease_bytes": session.lease_bytes,
+        "quarantine_bytes": session.quarantine_bytes,
     })
 }
 

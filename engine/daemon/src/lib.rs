@@ -12,6 +12,7 @@ pub mod control;
 pub mod credentials;
 pub mod doctor;
 pub mod metrics;
+pub mod operate;
 pub mod resolve;
 pub mod run;
 pub mod settings;

@@ -15,6 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::address::{self, Claim};
 use crate::control::{self, Admin};
 use crate::doctor::{self, Facts, Verdict};
+use crate::metrics::ProcessFacts;
+use crate::operate::{self, Token};
 use crate::resolve::{Action, Resolved, Surroundings, resolve};
 use crate::seam::{NodeControl, NodeOptions, StartError};
 use crate::settings::sources::{self, CommandLine};
@@ -61,6 +63,12 @@ pub fn run(
             let status = u8::from(report.worst() == Verdict::Fail) * REFUSED;
             print(&report.table());
             ExitCode::from(status)
+        },
+        Action::Expel { session, kill } => {
+            match operate::expel(session, kill, settings.admin, &settings.node.socket) {
+                Ok(text) => print(&text),
+                Err(error) => refuse(&error, REFUSED),
+            }
         },
         Action::Serve => match serve(settings, surroundings.uid, start_node) {
             Ok(()) => ExitCode::SUCCESS,
@@ -123,6 +131,8 @@ fn serve(settings: Resolved, uid: u32, start_node: StartNode) -> Result<(), Star
         node.listen,
         uid,
     )?;
+    // Under the lock: nobody else issues one for this socket.
+    let token = Token::issue(&node.socket)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -131,13 +141,15 @@ fn serve(settings: Resolved, uid: u32, start_node: StartNode) -> Result<(), Star
             remedy: "raise the limit of open files".to_owned(),
         })?;
     // The node may keep tasks of its own on this thread.
-    tokio::task::LocalSet::new().block_on(&runtime, control_thread(settings, claim, start_node))
+    tokio::task::LocalSet::new()
+        .block_on(&runtime, control_thread(settings, claim, token, start_node))
 }
 
 /// Everything that happens on the control thread while the node lives.
 async fn control_thread(
     settings: Resolved,
     claim: Claim,
+    token: Token,
     start_node: StartNode,
 ) -> Result<(), StartError> {
     let cannot = |what: &str, error: &std::io::Error, remedy: &str| StartError {
@@ -165,8 +177,11 @@ async fn control_thread(
     let node = start_node(settings.node).await?;
     let admin = Arc::new(Admin {
         node: Arc::clone(&node),
+        token,
+        address: admin_address.ip(),
         in_force: settings.in_force,
         shard_count,
+        base_private_bytes: ProcessFacts::read(Path::new("/proc/self"), 0).private_bytes,
         start_unix_s: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| time.as_secs()),

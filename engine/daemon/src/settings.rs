@@ -214,8 +214,9 @@ pub static SETTINGS: &[Setting] = &[
             "auto|N",
             "auto",
             "auto, or 0 to 1000",
-            "How long a shard polls after work before it parks. auto is up to 50 while its core \
-             is its own, and 0 when cores are oversubscribed.",
+            "How long a shard polls after work before it parks. auto is what a sleep and its wake cost \
+             on this machine (measured at the start, 50 to 400) while its core is its own, and 0 \
+             when cores are oversubscribed.",
         )
     },
     value(
@@ -238,7 +239,7 @@ pub static SETTINGS: &[Setting] = &[
         "ADDR",
         "127.0.0.1:31580",
         "address:port; port 0 takes a free one, which is logged",
-        "HTTP address for /metrics, /healthz, /readyz, /config and /sessions.",
+        "HTTP address for /metrics, /healthz, /readyz, /config and /sessions, and for orders.",
     ),
     value(
         "eviction",
@@ -254,6 +255,19 @@ pub static SETTINGS: &[Setting] = &[
         "1 to 1024",
         "Sessions open at once; more are answered Busy.",
     ),
+    Setting {
+        unit: "bytes",
+        ..value(
+            "session-memory",
+            "SIZE",
+            "",
+            "64MiB to 1TiB",
+            "Most memory that the sessions of this host may take beside --memory, counted in full \
+             when a session opens; more are answered Busy. A trusted one needs 704KiB on one \
+             shard and about 528KiB for each further one; others also a staging copy of 1MiB to 256MiB, \
+             a quarter of what is left. Unset: room for --max-sessions trusted ones, and 2GiB.",
+        )
+    },
     value(
         "allow-uid",
         "LIST",
@@ -325,6 +339,22 @@ pub static SETTINGS: &[Setting] = &[
         Place::FlagOnly,
         "Check kernel, io_uring, limits, memory, cores and container for these settings, print a \
          table with remedies, and exit: 0 when a start would succeed, 1 when not.",
+    ),
+    Setting {
+        place: Place::FlagOnly,
+        ..value(
+            "expel",
+            "ID",
+            "",
+            "a session's id from /sessions",
+            "Tell the daemon at --admin and --socket to refuse a local session from now on, and \
+             exit. What it pins or leases stays in quarantine until its farewell or death.",
+        )
+    },
+    switch(
+        "kill",
+        Place::FlagOnly,
+        "With --expel: end the session's process (SIGKILL) as well, which frees what it holds.",
     ),
 ];
 

@@ -169,6 +169,11 @@ impl Quarantine {
         self.stats
     }
 
+    /// Lists what waits, in no order.
+    pub fn extents(&self) -> impl Iterator<Item = Extent> + '_ {
+        self.waiting.iter().map(|waiting| waiting.extent)
+    }
+
     /// Returns how many extents wait.
     pub fn len(&self) -> usize {
         self.waiting.len()

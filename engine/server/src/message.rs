@@ -147,6 +147,8 @@ pub(crate) enum Order {
     OpenRing(SessionId, OwnedFd, oneshot::Sender<bool>),
     /// Forget a session and release what it holds.
     CloseSession(SessionId, SessionEnd, oneshot::Sender<()>),
+    /// Refuse a session's requests; what it holds stays until it ends.
+    Expel(SessionId, oneshot::Sender<()>),
     /// Hand out counters.
     Stats(oneshot::Sender<ShardReport>),
     /// Add what this shard knows of each session.

@@ -14,7 +14,7 @@ mod stats;
 pub(crate) use stats::ShardReport;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,24 +25,25 @@ use chariot_memory::ArenaMemory;
 use chariot_proto::message::Welcome;
 use chariot_proto::{KeySecret, Status, limits as wire};
 use chariot_shard::{ControlSender, ShardContext, ShardJoin};
+use chariot_shm::fds::kill_process;
 use chariot_shm::{LifeThread, Memfd};
+use libc::ESRCH;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::call::Reply;
 use crate::control::handshake::server_version;
 use crate::control::random;
-use crate::control::registry::Registry;
+use crate::control::registry::{Named, Registry};
 use crate::control::tenants::{Tenant, TenantError, Tenants};
+use crate::control::unix;
 use crate::message::{Order, ShardMessage};
 use crate::seam::{
-    Drained, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary,
+    Drained, Expulsion, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary,
 };
 use crate::tickets::TicketId;
 
 /// How long the control thread waits for a shard's answer to an order.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Spin in microseconds that clients are advised.
-const CLIENT_SPIN_US: u32 = 50;
 
 /// A tenant as a connection's shard knows it.
 #[derive(Debug, Clone)]
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     /// Open sessions.
     pub(crate) registry: Registry,
     boot_id: u64,
+    /// How long `auto` spins here in microseconds; clients are advised the same.
+    spin_us: u32,
     senders: Vec<ControlSender<ShardMessage>>,
     tenants: tokio::sync::Mutex<Tenants>,
     known: Mutex<HashMap<String, TenantHandle>>,
@@ -87,6 +90,22 @@ impl Shared {
     /// Shards of this node.
     pub(crate) fn shard_count(&self) -> u16 {
         u16::try_from(self.options.shards.len()).expect("at most 64 shards")
+    }
+
+    /// Records of one shard, over all tenants.
+    pub(crate) fn records_per_shard(&self) -> u32 {
+        start::records_per_shard(&self.options)
+    }
+
+    /// Tenants that can ever come: those that the credentials name, and the default one.
+    pub(crate) fn tenants_max(&self) -> u32 {
+        let credentials = &self.options.access.credentials;
+        let names: std::collections::BTreeSet<&str> = credentials
+            .iter()
+            .map(|credential| credential.tenant.as_str())
+            .chain([crate::control::handshake::DEFAULT_TENANT])
+            .collect();
+        u32::try_from(names.len().min(TENANTS_MAX)).expect("at most 256")
     }
 
     /// Longest value in bytes: half the arena.
@@ -234,7 +253,7 @@ impl Shared {
             granule_len: GRANULE_BYTES,
             value_max: self.value_max(),
             payload_max: self.payload_max(),
-            spin_us: CLIENT_SPIN_US,
+            spin_us: self.spin_us,
             inline_max: wire::INLINE_MAX,
             batch_max: wire::BATCH_MAX,
             exist_batch_max: wire::EXIST_BATCH_MAX,
@@ -294,7 +313,9 @@ impl Node {
             sessions_remote: remote,
             sessions_opened: opened,
             sessions_refused: refused,
-            session_bytes: 0,
+            session_bytes: shared.registry.resident_bytes(),
+            session_committed_bytes: shared.registry.committed_bytes().0,
+            session_max_bytes: shared.registry.committed_bytes().1,
             populated_bytes: populated,
             granules_free_bytes: shared.options.memory_bytes.saturating_sub(held),
         }
@@ -313,11 +334,44 @@ impl Node {
             if let Some(summary) = summaries.iter_mut().find(|summary| summary.id == part.id) {
                 summary.in_flight += part.in_flight;
                 summary.pins += part.pins;
+                summary.leases += part.leases;
                 summary.lease_bytes += part.lease_bytes;
+                summary.quarantine_bytes += part.quarantine_bytes;
                 summary.expelled |= part.expelled;
             }
         }
         summaries
+    }
+
+    async fn turn_on(shared: Arc<Shared>, id: SessionId, kill: bool) -> Expulsion {
+        let handle = match shared.registry.find(id) {
+            Named::Nobody => return Expulsion::Unknown,
+            Named::Beyond => return Expulsion::Remote,
+            Named::Local(handle) => handle,
+        };
+        let pid = shared.registry.pid_of(id);
+        tracing::warn!(session = id.0, pid, kill, "expelled by an operator");
+        // A shard that stands still hears of it later; the client is told at once.
+        let expelling = unix::expel(&shared, id, &handle.memory);
+        if tokio::time::timeout(ORDER_TIMEOUT, expelling)
+            .await
+            .is_err()
+        {
+            tracing::warn!(session = id.0, "a shard has not answered an expulsion yet");
+        }
+        if !kill {
+            return Expulsion::Expelled { pid, killed: false };
+        }
+        match kill_process(handle.pidfd.get_ref().as_fd()) {
+            Ok(()) => Expulsion::Expelled { pid, killed: true },
+            Err(error) if error.raw_os_error() == Some(ESRCH) => {
+                Expulsion::Expelled { pid, killed: true }
+            },
+            Err(error) => {
+                tracing::warn!(session = id.0, pid, %error, "cannot kill an expelled process");
+                Expulsion::NotKilled { pid }
+            },
+        }
     }
 
     async fn end(shared: Arc<Shared>, deadline: Duration) -> Drained {
@@ -349,6 +403,11 @@ impl NodeControl for Node {
 
     fn sessions(&self) -> Pending<Vec<SessionSummary>> {
         Box::pin(Self::list(Arc::clone(&self.shared)))
+    }
+
+    fn expel(&self, session: u64, kill: bool) -> Pending<Expulsion> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(Self::turn_on(shared, SessionId(session), kill))
     }
 
     fn ready(&self) -> Readiness {

@@ -74,7 +74,7 @@ pub(crate) struct Answer {
     /// Checksum of the value.
     pub(crate) crc: Option<u32>,
     /// A lease that comes along.
-    pub(crate) lease: Option<chariot_memory::SlotRun>,
+    pub(crate) lease: Option<chariot_memory::SlotSet>,
 }
 
 impl Answer {

@@ -107,8 +107,25 @@ pub struct NodeOptions {
     pub eviction: EvictionPolicy,
     /// Sessions accepted at once, 1 to 1,024; more are answered `Busy`.
     pub sessions_max: u16,
+    /// Bytes that all local sessions together may touch: rings, pins, staging.
+    pub session_memory_bytes: u64,
     /// Who may open a session.
     pub access: AccessRules,
+}
+
+/// The default of `--session-memory`: rings and pins of `sessions_max` sessions with
+/// `shard_count` shards, and 2 GiB for strict sessions to stage in.
+///
+/// # Panics
+/// When `shard_count` is not 1 to 64.
+pub fn session_memory_default(shard_count: u16, sessions_max: u16) -> u64 {
+    session_bytes(shard_count) * u64::from(sessions_max) + crate::limits::STAGING_ALL_BYTES
+}
+
+/// Bytes of rings and pins that one local session may touch.
+pub(crate) fn session_bytes(shard_count: u16) -> u64 {
+    let geometry = chariot_shm::SessionGeometry::new(shard_count);
+    (geometry.rw_size() + geometry.ro_size()) as u64
 }
 
 /// Operations counted apart, in the order of [`ShardStats::operations`].
@@ -220,7 +237,7 @@ pub struct ShardStats {
     pub connections: u64,
     /// Values refused for a wrong checksum.
     pub checksum_failures: u64,
-    /// Sessions this shard expelled for malformed requests.
+    /// Sessions this shard expelled, for malformed requests or by order.
     pub expulsions: u64,
 }
 
@@ -239,6 +256,10 @@ pub struct NodeStats {
     pub sessions_refused: u64,
     /// Bytes of session memory (rings, pins, staging) populated now.
     pub session_bytes: u64,
+    /// Bytes that the open local sessions may touch.
+    pub session_committed_bytes: u64,
+    /// The most that they may: `--session-memory`.
+    pub session_max_bytes: u64,
     /// Arena bytes backed by physical pages.
     pub populated_bytes: u64,
     /// Arena bytes in granules that no shard holds.
@@ -268,10 +289,37 @@ pub struct SessionSummary {
     pub age_s: u64,
     /// Requests under way.
     pub in_flight: u64,
-    /// Extents pinned.
+    /// Slots of pins taken: distinct extents pinned, on every shard.
     pub pins: u64,
-    /// Bytes lent.
+    /// Slots lent to write into and not yet published.
+    pub leases: u64,
+    /// Bytes of them.
     pub lease_bytes: u64,
+    /// Bytes that nobody can use because of this session: values deleted, overwritten or evicted
+    /// that it pins (others may pin them too), and once it is expelled, what is lent to it.
+    pub quarantine_bytes: u64,
+}
+
+/// What became of an order to expel a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expulsion {
+    /// Its requests are refused from now on; what it holds stays until its farewell or death.
+    Expelled {
+        /// The process.
+        pid: u32,
+        /// Whether that was told to end (SIGKILL), or had ended.
+        killed: bool,
+    },
+    /// It is expelled, and its process could not be killed: it belongs to a user whom this daemon
+    /// may not signal.
+    NotKilled {
+        /// The process.
+        pid: u32,
+    },
+    /// No session has that number now.
+    Unknown,
+    /// A session over TCP: it holds no memory of the node, and ends with its connection.
+    Remote,
 }
 
 /// Whether the node takes work, and if not, why.
@@ -306,6 +354,8 @@ pub trait NodeControl: Send + Sync + 'static {
     fn stats(&self) -> Pending<NodeStats>;
     /// Lists the open sessions, by id.
     fn sessions(&self) -> Pending<Vec<SessionSummary>>;
+    /// Expels a local session, and with `kill` ends its process.
+    fn expel(&self, session: u64, kill: bool) -> Pending<Expulsion>;
     /// Says whether the node takes work. Does not ask the shards.
     fn ready(&self) -> Readiness;
     /// Stops accepting, finishes what is under way until `deadline` from now, stops the shards.

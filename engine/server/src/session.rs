@@ -107,6 +107,9 @@ impl Sessions {
             return false;
         };
         let session = self.places[place as usize].as_mut().expect("named by id");
+        if session.expelled {
+            return false;
+        }
         let Some(ring) = session.memory.ring(shard) else {
             return false;
         };
@@ -214,15 +217,27 @@ impl Sessions {
         }
     }
 
-    /// Refuses a session from now on; what it holds stays until it ends.
+    /// Refuses a session by its number, if it is known here.
+    pub(crate) fn expel_by_order(&mut self, id: SessionId) {
+        if let Some(place) = self.find(id) {
+            self.refuse(place, &"by order");
+        }
+    }
+
+    /// Refuses a session whose words are nonsense.
     fn expel(&mut self, place: Place, error: &RingError) {
+        self.refuse(place, error);
+    }
+
+    /// Refuses a session from now on; what it holds stays until it ends.
+    fn refuse(&mut self, place: Place, cause: &dyn std::fmt::Display) {
         let session = self.places[place.0 as usize]
             .as_mut()
             .expect("an open session");
         if session.expelled {
             return;
         }
-        tracing::warn!(session = session.id.0, %error, "session expelled: nonsense in its ring");
+        tracing::warn!(session = session.id.0, %cause, "session expelled");
         session.expelled = true;
         session.active = false;
         session.memory.expel();
@@ -377,6 +392,25 @@ impl Sessions {
             );
         }
         &self.pins
+    }
+
+    /// Collects what one session pins now; what it has written wrongly expels it.
+    pub(crate) fn pins_of(&mut self, id: SessionId) -> PinSet {
+        let mut set = PinSet::new();
+        let Some(place) = self.find(id) else {
+            return set;
+        };
+        let session = self.places[place.0 as usize].as_mut().expect("named by id");
+        let Some(ring) = session.ring.as_mut() else {
+            return set;
+        };
+        let mut scan = PinScan::start(&mut set, ring);
+        let added = scan.add(ring);
+        scan.finish();
+        if let Err(error) = added {
+            self.expel(place, &error);
+        }
+        set
     }
 
     /// Hands over what a tenant's sessions noted about their reads through the index, at most a

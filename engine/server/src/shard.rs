@@ -17,6 +17,7 @@ use crate::handlers::calls;
 use crate::handlers::staged_publish::StagedCopy;
 use crate::mail::Mail;
 use crate::message::{GranuleMessage, ShardMessage};
+use crate::metadata::MetadataPool;
 use crate::node::Shared;
 use crate::reply::completion;
 use crate::request::{Answer, Outcome};
@@ -35,6 +36,8 @@ pub(crate) struct Shard {
     pub(crate) shared: Arc<Shared>,
     /// By tenant number.
     pub(crate) tenants: Vec<Option<TenantShard>>,
+    /// What its tenants share for their records.
+    pub(crate) metadata: MetadataPool,
     /// Local sessions.
     pub(crate) sessions: Sessions,
     /// Gets that wait for their keys.
@@ -72,8 +75,10 @@ impl Shard {
         mail: Mail,
         home: Option<GranuleHome>,
     ) -> Self {
+        let metadata = MetadataPool::new(shared.records_per_shard(), shared.tenants_max());
         Self {
             id,
+            metadata,
             shared,
             tenants: Vec::new(),
             sessions: Sessions::default(),

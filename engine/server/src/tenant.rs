@@ -13,7 +13,7 @@ use chariot_base::limits::{GRANULE_BYTES, SLAB_LEN_MAX};
 use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
 use chariot_memory::{
     ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine,
-    QuarantineReason, SlotRun, SweepPass, eviction_price,
+    QuarantineReason, SlotSet, SweepPass, eviction_price,
 };
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
@@ -22,6 +22,7 @@ use crate::granules::{GranuleState, Vacating};
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
+use crate::metadata::MetadataPool;
 use crate::session::{Place, Sessions};
 use crate::waiting::Waiter;
 
@@ -75,6 +76,8 @@ pub(crate) struct TenantShard {
     pub(crate) waits: u64,
     /// Those answered out of memory.
     pub(crate) wait_timeouts: u64,
+    /// The shard's records that no tenant has yet.
+    metadata: MetadataPool,
     effects: Effects,
     freed: Vec<Extent>,
     /// Retired since the last sweep.
@@ -98,8 +101,10 @@ impl TenantShard {
         secret: KeySecret,
         arena: Arc<ArenaMemory>,
         store: Store,
+        metadata: MetadataPool,
     ) -> Self {
         Self {
+            metadata,
             id,
             secret,
             arena,
@@ -223,6 +228,9 @@ impl TenantShard {
         entry: &NewEntry,
         now_ms: u64,
     ) -> Result<Inserted, InsertError> {
+        if self.store.is_at_limit() {
+            self.store.allow_more(self.metadata.take());
+        }
         let outcome = self.store.insert(hash, entry, now_ms, &mut self.effects);
         match outcome {
             Ok(inserted) => self
@@ -333,15 +341,17 @@ impl TenantShard {
         count: u32,
         sessions: &mut Sessions,
         now_ns: u64,
-    ) -> Result<SlotRun, NotLent> {
+    ) -> Result<SlotSet, NotLent> {
+        let stats = self.extents.stats();
+        // Free slots of this class or another: what is lent comes out of chunks, mostly.
         let free =
-            self.extents.stats().free + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
+            stats.free + stats.slack + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
         let budget =
             LeaseBook::budget(free, sessions.len()).saturating_sub(self.leases.idle_bytes(session));
         let slots = u32::try_from(budget / len)
             .unwrap_or(u32::MAX)
             .clamp(1, count.max(1));
-        let run = if let Some(run) = self.extents.allocate_run(len, slots) {
+        let run = if let Some(run) = self.extents.allocate_set(len, slots) {
             run
         } else {
             let extent = self
@@ -351,15 +361,11 @@ impl TenantShard {
                 .extents
                 .block_len(extent.offset)
                 .expect("just reserved");
-            SlotRun {
-                offset: extent.offset,
-                slot_len,
-                count: 1,
-            }
+            SlotSet::one(extent.offset, slot_len)
         };
         if self.leases.grant(session, run).is_err() {
-            for slot in 0..u64::from(run.count) {
-                self.free(run.offset + slot * run.slot_len);
+            for offset in run.offsets() {
+                self.free(offset);
             }
             return Err(NotLent::TooManySlots);
         }
@@ -483,6 +489,10 @@ mod tests {
 
     /// A share with one granule and a home that has no other.
     fn share() -> TenantShard {
+        share_of(&MetadataPool::new(64, 1))
+    }
+
+    fn share_of(pool: &MetadataPool) -> TenantShard {
         let options = ArenaOptions {
             virtual_granules: 2,
             hugetlb: false,
@@ -495,7 +505,14 @@ mod tests {
             TenantId(0),
             KeySecret([0; 16]),
             Arc::new(arena),
-            Store::new(index, StoreOptions::default()),
+            Store::new(
+                index,
+                StoreOptions {
+                    entries_max: pool.promised(),
+                    ..StoreOptions::default()
+                },
+            ),
+            pool.clone(),
         );
         share.extents.add_granules(GranuleIndex(0), 1);
         share.granules.on_exhausted();
@@ -517,6 +534,21 @@ mod tests {
         };
         share.publish(key, &entry, 0).unwrap();
         extent
+    }
+
+    #[test]
+    fn tenants_of_a_shard_share_one_metadata_budget() {
+        let pool = MetadataPool::new(64, 2);
+        let (mut first, mut second) = (share_of(&pool), share_of(&pool));
+        for (count, share) in [(200, &mut first), (200, &mut second)] {
+            for hi in 0..count {
+                publish_as(share, KeyHash { hi, lo: 9 }, 64);
+            }
+            share.store.check_invariants();
+        }
+        assert_eq!(first.store.len(), 48, "its part and the common half");
+        assert_eq!(second.store.len(), 16, "its part, however late it comes");
+        assert!(first.store.stats().metadata_evictions > 0);
     }
 
     #[test]

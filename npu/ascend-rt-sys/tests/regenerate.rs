@@ -1,8 +1,8 @@
 //! The checked-in bindings are those that bindgen makes of the header today.
 //!
 //! bindgen is a tool of the person who changes the header, not a dependency: `cargo install
-//! bindgen-cli` and libclang. Without them this test says so and passes; with `ASCEND_RT_BLESS` set it
-//! writes the file.
+//! bindgen-cli` and libclang. Without them this test says so and passes; with `ASCEND_RT_BLESS` set
+//! it writes the file.
 #![expect(
     clippy::tests_outside_test_module,
     reason = "an integration test is a test module"

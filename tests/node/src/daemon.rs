@@ -11,37 +11,42 @@ use std::time::Duration;
 use chariot_client::{Client, ConnectOptions, Error, Secret, SharedMemory, Target};
 use tempfile::TempDir;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, http_get};
 use crate::wait;
 
 /// The binary under test. Built by cargo, which knows whether there is anything to do, into the
 /// target directory and profile of this very program.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // target/PROFILE/deps/test-hash
-        let own = std::env::current_exe().unwrap();
-        let profile_dir = own.parent().and_then(Path::parent).unwrap();
-        let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-            Some("debug") => "dev",
-            Some(name) => name,
-            None => unreachable!("a test program lies in a directory"),
-        };
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_unset| "cargo".to_owned());
-        let output = Command::new(cargo)
-            .args(["build", "--locked", "--quiet", "-p", "chariotd"])
-            .args(["--profile", profile, "--target-dir"])
-            .arg(profile_dir.parent().unwrap())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "chariotd does not build:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        profile_dir.join("chariotd")
-    })
+    BINARY.get_or_init(|| program(&["-p", "chariotd"], "chariotd"))
+}
+
+/// Builds what `what` names, as cargo's arguments, and answers where it lies: `path` within the
+/// directory of the profile.
+pub fn program(what: &[&str], path: &str) -> PathBuf {
+    // target/PROFILE/deps/test-hash
+    let own = std::env::current_exe().unwrap();
+    let profile_dir = own.parent().and_then(Path::parent).unwrap();
+    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => unreachable!("a test program lies in a directory"),
+    };
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_unset| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(["build", "--locked", "--quiet"])
+        .args(what)
+        .args(["--profile", profile, "--target-dir"])
+        .arg(profile_dir.parent().unwrap())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{path} does not build:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    profile_dir.join(path)
 }
 
 /// How to start a daemon.
@@ -174,6 +179,33 @@ impl Daemon {
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
         Metrics::scrape(self.admin).unwrap()
+    }
+
+    /// What `/sessions` says of the first session of a process; `None` when it has none.
+    #[track_caller]
+    pub fn session_of(&self, pid: u32) -> Option<serde_json::Value> {
+        let text = http_get(self.admin, "/sessions").unwrap();
+        let sessions: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        sessions.into_iter().find(|session| session["pid"] == pid)
+    }
+
+    /// Runs `chariotd --expel` against this daemon: whether it exited with 0, and what it said.
+    pub fn expel(&self, session: u64, kill: bool) -> (bool, String) {
+        let mut command = Command::new(binary());
+        command
+            .args(["--expel", &session.to_string()])
+            .args(["--admin", &self.admin.to_string()])
+            .arg("--socket")
+            .arg(self.socket());
+        if kill {
+            command.arg("--kill");
+        }
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
     }
 
     /// Options for a session over shared memory, without fall-back.

@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-client", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-client", &["chariot-proto", "chariot-shm"]),
+    ("chariot-device", &["chariot-ascend-rt-sys"]),
     ("chariot-fuzz", &["chariot-proto", "chariot-shm"]),
     (
         "chariot-memory",

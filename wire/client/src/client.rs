@@ -15,6 +15,7 @@ use crate::core::{Core, Question};
 use crate::error::Error;
 use crate::mode::{Mode, block};
 use crate::options::{ConnectOptions, GetOptions, SetOptions, Version};
+use crate::stats::ClientStats;
 use crate::view::View;
 use crate::write_buffer::WriteBuffer;
 
@@ -33,7 +34,9 @@ pub enum Place {
 ///
 /// Calls of different threads run at the same time. The session ends when the last clone, view and
 /// write buffer are gone. After a fork the child must connect for itself: here every call answers
-/// an error and every drop does nothing.
+/// an error and every drop does nothing. Once the daemon has expelled the session, every call
+/// answers [`Status::Expelled`] (views keep their bytes): connect anew, if whoever expelled it
+/// agrees.
 #[derive(Clone, Debug)]
 pub struct Client {
     core: Arc<Core>,
@@ -57,6 +60,12 @@ impl Client {
     /// Tells which way bytes travel now.
     pub fn place(&self) -> Place {
         self.core.place()
+    }
+
+    /// Returns what this client and its clones have counted of their reads, exactly; what the
+    /// daemon shows of reads through the index is a lower bound.
+    pub fn stats(&self) -> ClientStats {
+        self.core.stats()
     }
 
     /// Writes `value` (1 byte to half the arena) under `key` and returns its version.
@@ -92,6 +101,25 @@ impl Client {
         options: &SetOptions,
     ) -> Result<WriteBuffer, Error> {
         block(self.core.create(Mode::Blocking, self, key, len, options))
+    }
+
+    /// Lends memory for many values (key, length) to write in place; one result per item, in order.
+    /// Of each item as [`Client::create`].
+    pub fn mcreate(
+        &self,
+        items: &[(&[u8], usize)],
+        options: &SetOptions,
+    ) -> Vec<Result<WriteBuffer, Error>> {
+        items
+            .iter()
+            .map(|&(key, len)| self.create(key, len, options))
+            .collect()
+    }
+
+    /// Publishes many buffers; one result per buffer, in order. Not atomic. Of each buffer as
+    /// [`WriteBuffer::publish`].
+    pub fn mpublish(&self, buffers: Vec<WriteBuffer>) -> Vec<Result<Version, Error>> {
+        buffers.into_iter().map(WriteBuffer::publish).collect()
     }
 
     /// Reads the value of `key` or a range of it into a new vector; `None` is a miss.

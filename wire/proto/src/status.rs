@@ -93,6 +93,7 @@ status_table! {
     NotFound = 300, "no such key", "none needed: a miss";
     Exists = 400, "the key exists and if-absent was asked", "use the value that is there, or write without if-absent";
     Pinned = 401, "a pin or an unfinished transfer holds the object", "release views of it, then repeat";
+    Sealed = 402, "the object is sealed: its value will never change", "publish under another key";
     InvalidArgument = 500, "an argument has no meaning", "correct the argument that the message names";
     KeyInvalid = 501, "the key is empty, too long or holds a byte outside the alphabet", "use 1 to 1024 bytes of letters, digits and ~.-/_!@#%^&*()+=:;";
     TooLarge = 502, "a value, a batch or a frame is over its limit", "send less at a time; the limits are in the welcome";
@@ -101,7 +102,7 @@ status_table! {
     Malformed = 505, "bytes that are no valid frame or message", "report it: the peer's implementation or the network is broken";
     RangeInvalid = 506, "a byte range lies outside the value", "ask for the size first";
     NotAuthorized = 600, "the access key, the proof or the user is not accepted", "check access key, secret and tenant, or the node's --allow-uid";
-    Expelled = 601, "the session broke the protocol and is served no more", "close it and open another; report the client";
+    Expelled = 601, "the session broke the protocol or an operator expelled it: it is served no more", "close it and open another; report the client";
     Internal = 900, "the node met a fault of its own", "see the node's log";
     ChecksumMismatch = 901, "the bytes do not have the checksum they were stored with", "send the value again; if it stays, check memory and network";
     ShuttingDown = 902, "the node is draining and takes no new work", "use another node, or connect again later";
@@ -121,7 +122,7 @@ impl Status {
             Self::Timeout | Self::Restarting | Self::Again => StatusClass::Retry,
             Self::Busy | Self::OutOfMemory | Self::MetadataFull => StatusClass::Busy,
             Self::NotFound => StatusClass::Missing,
-            Self::Exists | Self::Pinned => StatusClass::Conflict,
+            Self::Exists | Self::Pinned | Self::Sealed => StatusClass::Conflict,
             Self::InvalidArgument
             | Self::KeyInvalid
             | Self::TooLarge

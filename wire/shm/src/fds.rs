@@ -150,6 +150,32 @@ pub fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
 }
 
+/// Kills (SIGKILL) the process that a pidfd names: this one and no other, also when its number has
+/// been given away meanwhile.
+///
+/// # Errors
+///
+/// The kernel's; `ESRCH` when it has ended already, `EPERM` when it belongs to another user.
+pub fn kill_process(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    let no_details: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: takes numbers and a null pointer, which stands for "no details"; touches no memory of
+    // ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            libc::SIGKILL,
+            no_details,
+            0,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     // SAFETY: takes two numbers, touches no memory of ours. Descriptors of processes are always
     // close-on-exec.
@@ -333,9 +359,11 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pidfd = pidfd_open(i32::try_from(child.id()).unwrap()).unwrap();
         assert!(!readable(&pidfd, 0));
-        child.kill().unwrap();
+        kill_process(pidfd.as_fd()).unwrap();
         assert!(readable(&pidfd, 10_000));
         child.wait().unwrap();
+        let gone = kill_process(pidfd.as_fd()).unwrap_err();
+        assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
     }
 
     fn readable(fd: &OwnedFd, timeout_ms: libc::c_int) -> bool {

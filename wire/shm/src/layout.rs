@@ -152,3 +152,9 @@ pub const fn ro_area(shard: u16) -> usize {
 pub const fn pin_word(extent_offset: u64) -> u64 {
     (extent_offset >> EXTENT_ALIGN.trailing_zeros()) + 1
 }
+
+/// Answers the byte offset of the extent that a pin word names. A word that a hostile client wrote
+/// names any place, also one beyond the arena.
+pub const fn extent_of(pin_word: u64) -> u64 {
+    pin_word.wrapping_sub(1) << EXTENT_ALIGN.trailing_zeros()
+}

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chariotd::control::{Admin, CONNECTIONS_MAX, serve};
+use chariotd::operate::Token;
 use chariotd::seam::{
-    Drained, NodeControl, NodeStats, Pending, Readiness, SessionSummary, ShardStats,
+    Drained, Expulsion, NodeControl, NodeStats, Pending, Readiness, SessionSummary, ShardStats,
 };
 use chariotd::settings::document::InForce;
 use chariotd::settings::{Source, find};
@@ -44,6 +45,19 @@ impl NodeControl for Fake {
         Box::pin(std::future::ready(vec![session]))
     }
 
+    fn expel(&self, session: u64, kill: bool) -> Pending<Expulsion> {
+        let expulsion = match session {
+            7 => Expulsion::Expelled {
+                pid: 8,
+                killed: kill,
+            },
+            8 => Expulsion::NotKilled { pid: 9 },
+            9 => Expulsion::Remote,
+            _ => Expulsion::Unknown,
+        };
+        Box::pin(std::future::ready(expulsion))
+    }
+
     fn ready(&self) -> Readiness {
         Readiness {
             reasons: self.reasons.clone(),
@@ -70,7 +84,10 @@ fn with_admin<F: Future<Output = ()>>(node: Fake, body: impl FnOnce(std::net::So
             source: Source::File,
         }];
         let admin = Admin {
+            base_private_bytes: 0,
             node: Arc::new(node),
+            token: Token::known("secret"),
+            address: address.ip(),
             in_force,
             shard_count: 2,
             start_unix_s: 5,
@@ -93,6 +110,49 @@ async fn ask(address: std::net::SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// One order, with a header of its own.
+async fn order(address: std::net::SocketAddr, path: &str, header: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: 0\r\nConnection: \
+         close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[test]
+fn an_order_to_expel_takes_the_token_and_says_what_became_of_it() {
+    with_admin(Fake::default(), async |address| {
+        let token = "Authorization: Bearer secret\r\n";
+        let path = "/sessions/7/expel";
+        for wrong in ["", "Authorization: Bearer sekret\r\n"] {
+            let answer = order(address, path, wrong).await;
+            assert!(answer.starts_with("HTTP/1.1 401"), "{wrong}: {answer}");
+        }
+        let answer = order(address, path, token).await;
+        assert!(answer.contains("\"killed\":false"), "{answer}");
+        let answer = order(address, "/sessions/7/expel?kill=true", token).await;
+        assert!(answer.contains("\"killed\":true"), "{answer}");
+        let wrong = [
+            ("/sessions/8/expel?kill=true", "403"),
+            ("/sessions/9/expel", "409"),
+            ("/sessions/10/expel", "404"),
+            ("/sessions/x/expel", "400"),
+            ("/sessions/7/expel?kil=true", "400"),
+        ];
+        for (path, status) in wrong {
+            let answer = order(address, path, token).await;
+            assert!(answer.contains(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+        // A browser that follows a link orders nothing.
+        let answer = ask(address, path).await;
+        assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    });
 }
 
 #[test]

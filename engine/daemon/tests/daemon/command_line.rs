@@ -78,6 +78,14 @@ fn wrong_flags_are_refused_in_one_line() {
             &["--hugepages=yes"],
             "--hugepages: takes no value; write --hugepages alone",
         ),
+        (
+            &["--kill"],
+            "--kill: is given without --expel; say whose process, with --expel ID",
+        ),
+        (
+            &["--expel", "7", "--doctor"],
+            "--print-config, --check-config, --doctor, --expel: more than one of them is given",
+        ),
         (&["--memory", "5XB"], "--memory 5XB: unknown unit"),
         (
             &["--cores", "-1"],

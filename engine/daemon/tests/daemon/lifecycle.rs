@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chariotd::seam::{
-    Drained, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary,
+    Drained, Expulsion, NodeControl, NodeOptions, NodeStats, Pending, Readiness, SessionSummary,
 };
 
 /// Arguments of the stand-in, with line ends between; absent in the process of the tests.
@@ -29,6 +29,10 @@ impl NodeControl for StandIn {
 
     fn sessions(&self) -> Pending<Vec<SessionSummary>> {
         Box::pin(std::future::ready(Vec::new()))
+    }
+
+    fn expel(&self, _session: u64, _kill: bool) -> Pending<Expulsion> {
+        Box::pin(std::future::ready(Expulsion::Unknown))
     }
 
     fn ready(&self) -> Readiness {

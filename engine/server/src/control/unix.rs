@@ -31,8 +31,9 @@ use tokio::time::timeout;
 
 use crate::control::handshake::{self, Admitted};
 use crate::control::random;
+use crate::control::registry::{Entered, LocalHandle, Need, SessionMemory};
 use crate::control::tenants::Tenant;
-use crate::limits::{HANDSHAKE_MS, STAGING_BYTES};
+use crate::limits::HANDSHAKE_MS;
 use crate::message::{Order, SessionEnd, SessionParts};
 use crate::node::Shared;
 use crate::seam::SessionSummary;
@@ -143,7 +144,7 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 struct Open {
     id: SessionId,
     memory: ServerSession,
-    pidfd: AsyncFd<OwnedFd>,
+    pidfd: Arc<AsyncFd<OwnedFd>>,
     /// Kept so that the last one to unmap it is this thread and no shard.
     staging: Option<Arc<Mapping>>,
 }
@@ -159,6 +160,11 @@ async fn connection(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> 
         shared.registry.refuse();
         return Ok(());
     };
+    let handle = LocalHandle {
+        memory: open.memory.clone(),
+        pidfd: Arc::clone(&open.pidfd),
+    };
+    shared.registry.welcomed(open.id, handle);
     let end = live(shared, &mut frames, &open).await;
     close(shared, open, end).await;
     Ok(())
@@ -177,7 +183,7 @@ async fn birth(
         return Ok(None);
     };
     let pidfd = match peer_pidfd(frames.stream.as_fd()) {
-        Ok(pidfd) if peer.pid != 0 => watch_death(pidfd)?,
+        Ok(pidfd) if peer.pid != 0 => Arc::new(watch_death(pidfd)?),
         Ok(_) | Err(_) => {
             let text = "no pidfd of the client: it lives in another pid namespace or the kernel is \
                         too old; \
@@ -196,7 +202,11 @@ async fn birth(
         },
     };
     let trusted = is_trusted(shared, peer);
-    let Some(id) = shared.registry.open(|id| SessionSummary {
+    let need = Need {
+        session_bytes: crate::seam::session_bytes(shared.shard_count()),
+        is_strict: !trusted,
+    };
+    let entered = shared.registry.open(need, |id| SessionSummary {
         id: id.0,
         transport: "local",
         pid: peer.pid.cast_unsigned(),
@@ -204,12 +214,10 @@ async fn birth(
         tenant: tenant.name.clone(),
         trusted,
         ..SessionSummary::default()
-    }) else {
-        let text = format!(
-            "this node serves {} sessions already; close some",
-            shared.options.sessions_max
-        );
-        return refused(frames, &request, Status::Busy, &text).await;
+    });
+    let Entered { id, staging_bytes } = match entered {
+        Ok(entered) => entered,
+        Err(full) => return refused(frames, &request, Status::Busy, &full.to_string()).await,
     };
     match welcome(
         shared,
@@ -219,6 +227,7 @@ async fn birth(
             id,
             tenant,
             trusted,
+            staging_bytes,
         },
     )
     .await
@@ -304,6 +313,8 @@ struct Newcomer {
     id: SessionId,
     tenant: Arc<Tenant>,
     trusted: bool,
+    /// 0 for a trusted one.
+    staging_bytes: u64,
 }
 
 async fn welcome(
@@ -316,15 +327,21 @@ async fn welcome(
         id,
         tenant,
         trusted,
+        staging_bytes,
     } = newcomer;
     let geometry = SessionGeometry::new(shared.shard_count());
     let (memory, descriptors) = ServerSession::create(geometry, id.0)?;
     let staging = if trusted {
         None
     } else {
-        Some(Staging::create()?)
+        Some(Staging::create(staging_bytes)?)
     };
     let mapped = staging.as_ref().map(|staging| Arc::clone(&staging.mapping));
+    let counted = SessionMemory {
+        session: memory.clone(),
+        staging: mapped.clone(),
+    };
+    shared.registry.count_memory(id, counted);
     shared
         .order_all(|done| {
             let parts = SessionParts {
@@ -382,9 +399,9 @@ struct Staging {
 }
 
 impl Staging {
-    fn create() -> io::Result<Self> {
-        let file = Memfd::create("chariot-staging", STAGING_BYTES, MemfdOptions::default())?;
-        let len = usize::try_from(STAGING_BYTES).expect("staging fits the address space");
+    fn create(bytes: u64) -> io::Result<Self> {
+        let file = Memfd::create("chariot-staging", bytes, MemfdOptions::default())?;
+        let len = usize::try_from(bytes).expect("staging fits the address space");
         let mapping = Arc::new(Mapping::read_write(file.fd(), 0, len)?);
         Ok(Self { file, mapping })
     }
@@ -410,7 +427,7 @@ async fn live(shared: &Arc<Shared>, frames: &mut FrameStream, open: &Open) -> Se
                 Ok(Some(_)) | Err(_) => {
                     // Not a farewell: what it pins stays until its process has ended.
                     tracing::warn!(session = open.id.0, "malformed control frame: expelled");
-                    open.memory.expel();
+                    expel(shared, open.id, &open.memory).await;
                     drop(open.pidfd.readable().await);
                     return SessionEnd::Death;
                 },
@@ -418,6 +435,14 @@ async fn live(shared: &Arc<Shared>, frames: &mut FrameStream, open: &Open) -> Se
             },
         }
     }
+}
+
+/// Refuses a session's requests from now on, on every shard; what it holds stays until its
+/// farewell or death.
+pub(crate) async fn expel(shared: &Shared, id: SessionId, memory: &ServerSession) {
+    memory.expel();
+    shared.registry.expelled(id);
+    shared.order_all(|done| Order::Expel(id, done)).await;
 }
 
 /// The socket has ended. A process that is dying closes its socket a moment before its pidfd fires,

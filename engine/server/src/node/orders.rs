@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use chariot_base::SessionId;
+use chariot_base::{Extent, SessionId};
 use chariot_shard::{IoFd, ShardContext};
+use chariot_shm::PinSet;
 use chariot_shm::index::IndexWriter;
 use chariot_store::{Policy, Store, StoreOptions};
 use tokio::sync::oneshot;
@@ -47,6 +48,10 @@ pub(crate) fn handle(context: &mut OrderContext<'_>, runtime: &ShardContext, ord
             close_session(context, session, end);
             answer(done, ());
         },
+        Order::Expel(session, done) => {
+            context.shard.sessions.expel_by_order(session);
+            answer(done, ());
+        },
         Order::Stats(done) => {
             answer(done, stats::report(context.shard, &runtime.driver_stats()));
         },
@@ -77,7 +82,7 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
     let options = StoreOptions {
         policy,
         epoch: 1,
-        entries_max: 0,
+        entries_max: shard.metadata.promised(),
     };
     let store = Store::new(writer, options);
     if let Some(home) = shard.home.as_mut() {
@@ -88,6 +93,7 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
         parts.secret,
         parts.arena,
         store,
+        shard.metadata.clone(),
     ));
 }
 
@@ -129,20 +135,52 @@ fn close_session(context: &mut OrderContext<'_>, id: SessionId, end: SessionEnd)
     tenant.drop_session(id, dead_until_ns);
 }
 
-fn sessions(context: &OrderContext<'_>) -> Vec<SessionSummary> {
-    let shard = &*context.shard;
-    let expelled: Vec<SessionId> = shard.sessions.expelled_ids().collect();
-    shard
-        .sessions
+/// What operators see of each session here. O(pins of all sessions, and what is in quarantine): as
+/// much as a scan.
+fn sessions(context: &mut OrderContext<'_>) -> Vec<SessionSummary> {
+    let shard = &mut *context.shard;
+    let waiting: Vec<Vec<Extent>> = shard
+        .tenants
         .iter()
-        .map(|session| SessionSummary {
-            id: session.id.0,
-            in_flight: Sessions::unanswered_of(session),
-            lease_bytes: shard.tenants[usize::from(session.tenant.0)]
-                .as_ref()
-                .map_or(0, |tenant| tenant.leases.idle_bytes(session.id)),
-            expelled: expelled.contains(&session.id),
-            ..SessionSummary::default()
+        .map(|tenant| {
+            let waiting = tenant.iter().flat_map(|tenant| tenant.quarantine.extents());
+            let mut waiting: Vec<Extent> = waiting.collect();
+            waiting.sort_unstable_by_key(|extent| extent.offset);
+            waiting
+        })
+        .collect();
+    let ids: Vec<SessionId> = shard.sessions.iter().map(|session| session.id).collect();
+    // Before the question who is expelled: looking may find nonsense.
+    let pins: Vec<PinSet> = ids.iter().map(|id| shard.sessions.pins_of(*id)).collect();
+    let expelled: Vec<SessionId> = shard.sessions.expelled_ids().collect();
+    let sessions = shard.sessions.iter().zip(pins);
+    sessions
+        .map(|(session, pins)| {
+            let number = usize::from(session.tenant.0);
+            let leases = shard.tenants[number].as_ref().map(|tenant| &tenant.leases);
+            let is_expelled = expelled.contains(&session.id);
+            let lease_bytes = leases.map_or(0, |leases| leases.idle_bytes(session.id));
+            let pinned = held_back(&waiting[number], &pins);
+            SessionSummary {
+                id: session.id.0,
+                in_flight: Sessions::unanswered_of(session),
+                pins: pins.len() as u64,
+                leases: leases.map_or(0, |leases| leases.idle_count_of(session.id)),
+                lease_bytes,
+                quarantine_bytes: pinned + if is_expelled { lease_bytes } else { 0 },
+                expelled: is_expelled,
+                ..SessionSummary::default()
+            }
         })
         .collect()
+}
+
+/// Bytes of what waits, in order of its offsets, that is pinned.
+fn held_back(waiting: &[Extent], pins: &PinSet) -> u64 {
+    pins.extents()
+        .filter_map(|offset| {
+            let at = waiting.binary_search_by_key(&offset, |extent| extent.offset);
+            at.ok().map(|index| waiting[index].len)
+        })
+        .sum()
 }

@@ -35,7 +35,10 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
         stats.out_of_memory_waiting += tenant.waiters.len() as u64;
         let quarantine = tenant.quarantine.stats();
         let leases = tenant.leases.total_idle_bytes();
-        stats.lease_bytes += leases;
+        let expelled = shard.sessions.expelled_ids();
+        let of_expelled: u64 = expelled.map(|id| tenant.leases.idle_bytes(id)).sum();
+        stats.lease_bytes += leases - of_expelled;
+        stats.quarantine_bytes[2] += of_expelled;
         stats.leases += tenant.leases.idle_count();
         stats.quarantine_bytes[0] += quarantine.bytes;
         stats.quarantine_bytes[1] += tenant.io_pins.bytes();

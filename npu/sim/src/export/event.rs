@@ -1,4 +1,5 @@
-//! tidy: table of C symbols, wide by its signatures. Streams, events, functions on the host, and what went wrong last.
+//! tidy: table of C symbols, wide by its signatures. Streams, events, functions on the host, and
+//! what went wrong last.
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_void};

@@ -1,4 +1,5 @@
-//! tidy: table of C symbols, wide by its signatures. Device memory of another process: keys, who may use them, and what importing gives.
+//! tidy: table of C symbols, wide by its signatures. Device memory of another process: keys, who
+//! may use them, and what importing gives.
 
 use std::ffi::{c_char, c_void};
 use std::fs::OpenOptions;

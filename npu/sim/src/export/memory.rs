@@ -1,4 +1,5 @@
-//! tidy: table of C symbols, wide by its signatures. Memory of the card and of the host, and copies.
+//! tidy: table of C symbols, wide by its signatures. Memory of the card and of the host, and
+//! copies.
 
 use std::alloc::Layout;
 use std::ffi::c_void;

@@ -131,6 +131,100 @@ fn nobody_waits_for_a_stopped_client_that_holds_pins() {
 }
 
 #[test]
+fn what_a_stopped_client_holds_is_shown_and_stays_when_it_is_expelled() {
+    let daemon = Daemon::start();
+    let other = daemon.local();
+    let mut stopped = Probe::start(PROBE, &daemon.socket());
+    for index in 0..4_u64 {
+        let key = format!("key/{index}");
+        assert_eq!(stopped.ask(&format!("set {key} {MIB} {index}")), "ok");
+        assert_eq!(stopped.ask(&format!("hold {key} {index}")), "ok");
+    }
+    assert_eq!(stopped.ask(&format!("create new {MIB}")), "ok");
+    stopped.stop();
+    for index in 0..4_u64 {
+        set(&other, &format!("key/{index}"), MIB, 100 + index);
+    }
+    let shown = daemon.session_of(stopped.pid()).unwrap();
+    let number = |name: &str, of: &serde_json::Value| of[name].as_u64().unwrap();
+    assert_eq!(number("pins", &shown), 4, "{shown}");
+    assert!(
+        number("quarantine_bytes", &shown) >= 4 * MIB as u64,
+        "{shown}"
+    );
+    let (slots, lent) = (number("leases", &shown), number("lease_bytes", &shown));
+    assert!(slots >= 1 && lent >= MIB as u64, "{shown}");
+    assert_eq!(shown["expelled"], false);
+
+    let id = number("id", &shown);
+    let (done, said) = daemon.expel(id, false);
+    assert!(done && said.contains("\"killed\":false"), "{said}");
+    let shown = daemon.session_of(stopped.pid()).unwrap();
+    assert_eq!(shown["expelled"], true);
+    let held = number("quarantine_bytes", &shown);
+    assert!(held >= 4 * MIB as u64 + lent, "leases as well: {shown}");
+    let reason = ["reason=\"expelled\""];
+    let waiting = daemon.metrics().sum("chariot_quarantine_bytes", &reason);
+    assert!(waiting >= lent as f64, "{waiting}");
+    // Nobody waits for it: the arena is written twice over.
+    for index in 0..500_u64 {
+        set(&other, &format!("pressure/{}", index % 400), MIB, index);
+    }
+
+    stopped.go_on();
+    for request in ["get key/0 0", "set key/9 10 1", "hold key/1 1"] {
+        assert_eq!(stopped.ask(request), "Expelled", "{request}");
+    }
+    assert_eq!(stopped.ask("check"), "ok", "a live client is never robbed");
+    assert_eq!(stopped.ask("place"), "away");
+}
+
+#[test]
+fn an_expelled_client_that_is_killed_gives_back_everything() {
+    let daemon = Daemon::start();
+    let other = daemon.local();
+    let mut victim = Probe::start(PROBE, &daemon.socket());
+    for index in 0..8_u64 {
+        let key = format!("key/{index}");
+        assert_eq!(victim.ask(&format!("set {key} {} {index}", 4 * MIB)), "ok");
+        assert_eq!(victim.ask(&format!("hold {key} {index}")), "ok");
+        other.delete(key.as_bytes()).unwrap();
+    }
+    victim.stop();
+    let shown = daemon.session_of(victim.pid()).unwrap();
+    assert_eq!(shown["quarantine_bytes"].as_u64(), Some(32 * MIB as u64));
+    let start = Instant::now();
+    let (done, said) = daemon.expel(shown["id"].as_u64().unwrap(), true);
+    assert!(done && said.contains("\"killed\":true"), "{said}");
+    wait::within(COMES_BACK, "its views end with it", || {
+        let pinned = ["reason=\"pinned\""];
+        let waiting = daemon.metrics().sum("chariot_quarantine_bytes", &pinned);
+        daemon.session_of(victim.pid()).is_none() && waiting < MIB as f64
+    });
+    eprintln!("killed and freed in {:?}", start.elapsed());
+    let (done, said) = daemon.expel(shown["id"].as_u64().unwrap(), true);
+    assert!(!done && said.contains("404"), "{said}");
+}
+
+#[test]
+fn only_local_sessions_are_expelled_and_only_with_the_token() {
+    let daemon = Daemon::start();
+    let remote = daemon.remote();
+    set(&remote, "key", 10, 1);
+    let shown = daemon.session_of(0).unwrap();
+    let (done, said) = daemon.expel(shown["id"].as_u64().unwrap(), true);
+    assert!(!done && said.contains("409"), "{said}");
+    let mut token = daemon.socket().into_os_string();
+    token.push(".admin");
+    std::fs::write(&token, "another").unwrap();
+    let (done, said) = daemon.expel(1, true);
+    assert!(!done && said.contains("401"), "{said}");
+    std::fs::remove_file(&token).unwrap();
+    let (done, said) = daemon.expel(1, true);
+    assert!(!done && said.contains(".admin"), "{said}");
+}
+
+#[test]
 fn a_thousand_sessions_opened_and_dropped_leave_nothing() {
     let daemon = Daemon::start();
     let other = daemon.local();

@@ -137,6 +137,93 @@ fn evictable_values_make_room_for_new_ones() {
     assert!(daemon.metrics().total("chariot_evictions_total") > 0.0);
 }
 
+/// What the kernel says of a process's memory, in bytes.
+fn rollup(pid: u32, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or_else(|| panic!("no {name} in\n{text}")) * 1024
+}
+
+#[test]
+fn metrics_add_up_to_the_memory_of_the_process() {
+    const ARENA: u64 = 512 << 20;
+    let daemon = Daemon::start_with(&DaemonOptions {
+        memory_mib: ARENA >> 20,
+        ..DaemonOptions::default()
+    });
+    wait::until("the arena is populated", || {
+        daemon.metrics().total("chariot_populated_bytes") >= ARENA as f64
+    });
+    // Small values make records and links, large ones fill the arena, views pin.
+    let clients: Vec<Client> = (0..8).map(|_| daemon.local()).collect();
+    let small = [7_u8; 512];
+    let keys: Vec<String> = (0..100_000).map(|index| format!("small/{index}")).collect();
+    for batch in keys.chunks(1000) {
+        let items: Vec<(&[u8], &[u8])> = batch
+            .iter()
+            .map(|key| (key.as_bytes(), &small[..]))
+            .collect();
+        for result in clients[0].mset(&items, &SetOptions::default()) {
+            result.unwrap();
+        }
+    }
+    let mut views = Vec::new();
+    for (index, client) in clients.iter().cycle().take(400).enumerate() {
+        let key = format!("large/{index}");
+        let value = pattern::value(2 * MIB, index as u64);
+        set_as(client, &key, &value, WriteMode::NoneEvict, wait::PATIENCE).unwrap();
+        if index % 40 == 0 {
+            views.extend(client.view(key.as_bytes()).unwrap());
+        }
+    }
+    let metrics = daemon.metrics();
+    let accounted = metrics.total("chariot_accounted_bytes");
+    let resident = rollup(daemon.pid(), "Rss:") as f64;
+    let off = (accounted - resident).abs() / resident;
+    assert!(
+        off <= 0.02,
+        "named {accounted}, resident {resident}: {:.1} % off",
+        off * 100.0
+    );
+    // Nobody but the daemon has its private memory: no part hides behind what clients map.
+    let private = rollup(daemon.pid(), "Pss_Anon:") as f64;
+    let named = metrics.total("chariot_metadata_bytes") + metrics.total("chariot_base_bytes");
+    assert!(private <= named * 1.02, "{private} private of {named}");
+    // The arena's own division, down to the byte.
+    let parts: f64 = [
+        "chariot_payload_bytes",
+        "chariot_lease_bytes",
+        "chariot_slack_bytes",
+        "chariot_free_bytes",
+        "chariot_granules_free_bytes",
+    ]
+    .iter()
+    .map(|name| metrics.total(name))
+    .sum();
+    // What waits for I/O is still payload.
+    let quarantine = metrics.total("chariot_quarantine_bytes")
+        - metrics.sum("chariot_quarantine_bytes", &["reason=\"io\""]);
+    assert!(
+        (parts + quarantine - ARENA as f64).abs() < 1.0,
+        "{parts} + {quarantine}"
+    );
+    // Eight sessions, each with rings, pins and what it touched of them.
+    let sessions = metrics.total("chariot_session_memory_bytes");
+    assert!(sessions >= 8.0 * 65_536.0, "{sessions}");
+    assert!(sessions <= metrics.total("chariot_session_committed_bytes"));
+    drop(views);
+    drop(clients);
+    wait::until("the sessions are gone", || {
+        let metrics = daemon.metrics();
+        let names = [
+            "chariot_session_memory_bytes",
+            "chariot_session_committed_bytes",
+        ];
+        names.iter().all(|name| metrics.total(name) < 1.0)
+    });
+}
+
 #[test]
 fn an_arena_full_of_pinned_values_refuses_and_recovers() {
     let daemon = Daemon::start();

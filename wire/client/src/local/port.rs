@@ -110,8 +110,9 @@ pub(super) trait ReapSink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NewLease {
     pub offset: u64,
-    pub len: u64,
-    pub count: u32,
+    pub slot_len: u64,
+    /// Bit `i`: the slot at `offset + i * slot_len`.
+    pub slots: u64,
     pub class: u8,
 }
 
@@ -126,8 +127,8 @@ pub(super) struct PortState {
     payload: Vec<u8>,
     /// A lease came since the last look for surplus.
     surplus_possible: bool,
-    /// Windows of slots that were returned, for the session to close.
-    pub left_windows: Vec<u32>,
+    /// Slots that were returned (offset, length), for the session to close their windows.
+    pub left_slots: Vec<(u64, u64)>,
 }
 
 impl PortState {
@@ -152,7 +153,7 @@ impl PortState {
             done: 0,
             payload: Vec::with_capacity(PAYLOAD_MAX as usize),
             surplus_possible: false,
-            left_windows: Vec::new(),
+            left_slots: Vec::new(),
         }
     }
 
@@ -324,7 +325,7 @@ impl PortState {
             let bit = self.submit(&words, Ticket::PLAIN);
             // Nobody waits for the answer.
             self.slots[bit.trailing_zeros() as usize].state = SlotState::Abandoned;
-            self.left_windows.push(slot.window);
+            self.left_slots.push((slot.offset, slot.slot_len));
             submitted = true;
         }
         submitted
@@ -386,20 +387,25 @@ fn pin_extent(
 }
 
 fn lease_of(completion: &CompletionWords, arena_len: u64) -> Result<Option<NewLease>, Error> {
-    if completion.flags & CompletionFlags::LEASE == 0 || completion.lease_count == 0 {
+    if completion.flags & CompletionFlags::LEASE == 0 {
         return Ok(None);
     }
-    let end = completion.lease_extent.checked_add(completion.lease_len);
-    let count = u32::from(completion.lease_count);
-    let fits = end.is_some_and(|end| end <= arena_len);
-    if !fits || completion.lease_len < u64::from(count) {
-        return Err(Error::malformed("a lease lies outside the arena"));
+    let slots = completion.extent;
+    let span = completion
+        .lease_len
+        .checked_mul(u64::from(u64::BITS - slots.leading_zeros()));
+    let end = span.and_then(|span| completion.lease_extent.checked_add(span));
+    let is_odd = slots & 1 == 0
+        || completion.lease_len == 0
+        || u32::from(completion.lease_count) != slots.count_ones();
+    if is_odd || end.is_none_or(|end| end > arena_len) {
+        return Err(Error::malformed("a lease that cannot be"));
     }
     let [class, _] = completion.lease_slot_class.to_le_bytes();
     Ok(Some(NewLease {
         offset: completion.lease_extent,
-        len: completion.lease_len,
-        count,
+        slot_len: completion.lease_len,
+        slots,
         class,
     }))
 }

@@ -1,6 +1,6 @@
 //! The shard's look at all pins.
 
-use crate::layout::{pin_word, rw};
+use crate::layout::{extent_of, pin_word, rw};
 use crate::ring::{RingError, ServerRing};
 use crate::sync::{Memory, Step};
 
@@ -42,6 +42,11 @@ impl PinSet {
     /// Says whether nothing is pinned.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
+    }
+
+    /// The byte offsets in the arena where the pinned extents start, in rising order.
+    pub fn extents(&self) -> impl Iterator<Item = u64> + '_ {
+        self.words.iter().map(|&word| extent_of(word))
     }
 
     pub(crate) fn insert_word(&mut self, word: u64) {
