@@ -43,6 +43,9 @@ pub(crate) fn completion(token: u32, answer: &Answer) -> CompletionWords {
         words.lease_extent = run.offset;
         words.lease_len = run.slot_len;
         words.lease_count = u16::try_from(run.count()).expect("a set has at most 64 slots");
+    } else if answer.recall > 0 {
+        words.flags |= CompletionFlags::RECALL;
+        words.lease_len = answer.recall;
     }
     words
 }

@@ -175,6 +175,13 @@ impl Shard {
         self.count_operation(Opcode::Wait.as_u8(), answer.status, watched.taken_ns);
     }
 
+    /// The most that one local session may lease on this shard beyond its idle budget: half of its
+    /// part of the arena.
+    pub(crate) fn lease_most_bytes(&self) -> u64 {
+        let parts = self.sessions.len().max(1) as u64 * u64::from(self.shared.shard_count());
+        self.shared.options.memory_bytes / (2 * parts)
+    }
+
     /// Sends the answer of a call to where it came from.
     pub(crate) fn reply(
         &mut self,

@@ -49,6 +49,19 @@ pub(crate) enum NotLent {
     TooManySlots,
 }
 
+/// For what a lease is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeaseFor {
+    /// Values to come: as much as the idle budget allows, and nothing beyond it.
+    Later,
+    /// A value that waits: one slot at least, as long as the session's leases stay within
+    /// `most_bytes`, or it has no other.
+    Now {
+        /// The session's part of the arena.
+        most_bytes: u64,
+    },
+}
+
 /// One tenant's share of a shard.
 #[derive(Debug)]
 pub(crate) struct TenantShard {
@@ -332,25 +345,49 @@ impl TenantShard {
         self.freed.len()
     }
 
-    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle
-    /// budget allows, at least one.
-    pub(crate) fn lend(
-        &mut self,
-        session: SessionId,
-        len: u64,
-        count: u32,
-        sessions: &mut Sessions,
-        now_ns: u64,
-    ) -> Result<SlotSet, NotLent> {
+    /// How many idle bytes each of `session_count` sessions may hold.
+    fn lease_budget(&self, session_count: usize) -> u64 {
         let stats = self.extents.stats();
         // Free slots of this class or another: what is lent comes out of chunks, mostly.
         let free =
             stats.free + stats.slack + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
-        let budget =
-            LeaseBook::budget(free, sessions.len()).saturating_sub(self.leases.idle_bytes(session));
-        let slots = u32::try_from(budget / len)
-            .unwrap_or(u32::MAX)
-            .clamp(1, count.max(1));
+        LeaseBook::budget(free, session_count)
+    }
+
+    /// By how many bytes a session's idle leases exceed its budget: what it is asked to return.
+    pub(crate) fn lease_excess(&self, session: SessionId, session_count: usize) -> u64 {
+        // Most completions are for sessions that hold nothing.
+        if self.leases.idle_bytes(session) == 0 {
+            return 0;
+        }
+        self.leases
+            .excess_bytes(session, self.lease_budget(session_count))
+    }
+
+    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle
+    /// budget allows.
+    ///
+    /// A slot for a value that waits is lent beyond that budget too; what is over its part of the
+    /// arena is answered like memory that is not there, so that no session has it all.
+    pub(crate) fn lend(
+        &mut self,
+        session: SessionId,
+        (len, count): (u64, u32),
+        purpose: LeaseFor,
+        sessions: &mut Sessions,
+        now_ns: u64,
+    ) -> Result<SlotSet, NotLent> {
+        let idle = self.leases.idle_bytes(session);
+        let budget = self.lease_budget(sessions.len());
+        let fitting = u32::try_from(budget.saturating_sub(idle) / len).unwrap_or(u32::MAX);
+        let is_asked = match purpose {
+            LeaseFor::Later => false,
+            LeaseFor::Now { most_bytes } => idle == 0 || idle.saturating_add(len) <= most_bytes,
+        };
+        let slots = fitting.min(count).max(u32::from(is_asked));
+        if slots == 0 {
+            return Err(NotLent::NoMemory);
+        }
         let run = if let Some(run) = self.extents.allocate_set(len, slots) {
             run
         } else {
@@ -566,7 +603,8 @@ mod tests {
     #[test]
     fn leases_of_a_dead_session_come_back_by_time_alone() {
         let (mut share, mut sessions) = (share(), Sessions::default());
-        share.lend(SESSION, 4096, 1, &mut sessions, 0).unwrap();
+        let lent = share.lend(SESSION, (4096, 1), LeaseFor::Later, &mut sessions, 0);
+        lent.unwrap();
         share.drop_session(SESSION, Some(1_000_000_000));
         assert_eq!(share.sweep(&mut sessions, 1), 0);
         assert!(!share.wants_sweep(999_999_999));
@@ -580,18 +618,53 @@ mod tests {
     fn too_many_slots_are_refused_and_not_queued_for() {
         let (mut share, mut sessions) = (share(), Sessions::default());
         let refused = loop {
-            if let Err(refused) = share.lend(SESSION, 64, 64, &mut sessions, 0) {
+            let lent = share.lend(SESSION, (64, 64), LeaseFor::Later, &mut sessions, 0);
+            if let Err(refused) = lent {
                 break refused;
             }
         };
         assert_eq!(refused, NotLent::TooManySlots);
         let free = share.extents.stats().free;
-        share.lend(SESSION, 64, 64, &mut sessions, 0).unwrap_err();
+        let again = share.lend(SESSION, (64, 64), LeaseFor::Later, &mut sessions, 0);
+        again.unwrap_err();
         assert_eq!(
             share.extents.stats().free,
             free,
             "what was not lent is free"
         );
+    }
+
+    #[test]
+    fn slots_ahead_stay_within_the_budget_and_the_excess_is_asked_back() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        let mut lent = 0;
+        // One granule, one session: half of what is left free, each time anew.
+        while let Ok(run) = share.lend(SESSION, (1 << 20, 4), LeaseFor::Later, &mut sessions, 0) {
+            lent += run.bytes();
+        }
+        assert!(lent >= 16 << 20, "{lent}");
+        assert!(lent <= GRANULE_BYTES / 3 + (1 << 20), "{lent}");
+        assert_eq!(share.lease_excess(SESSION, 1), 0);
+        let excess = share.lease_excess(SESSION, 64);
+        assert!(excess > lent / 2, "{excess} of {lent}");
+        assert_eq!(share.lease_excess(SessionId(8), 64), 0, "it holds nothing");
+    }
+
+    #[test]
+    fn a_session_that_asks_slot_by_slot_gets_its_part_and_no_more() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        let purpose = LeaseFor::Now {
+            most_bytes: GRANULE_BYTES / 2,
+        };
+        let mut lent = 0;
+        while let Ok(run) = share.lend(SESSION, (4 << 20, 1), purpose, &mut sessions, 0) {
+            lent += run.bytes();
+        }
+        assert_eq!(lent, GRANULE_BYTES / 2);
+        // Another one is served all the same, also with more than its part: it holds nothing else.
+        let other = SessionId(8);
+        let large = share.lend(other, (20 << 20, 1), purpose, &mut sessions, 0);
+        assert_eq!(large.unwrap().bytes(), 20 << 20);
     }
 
     #[test]
