@@ -98,6 +98,11 @@ fn settle(shard: &mut Shard, request: &Request<'_>, outcome: Outcome, taken_ns: 
 
 /// Posts an answer and counts it.
 pub(crate) fn finish(shard: &mut Shard, request: &Request<'_>, answer: &Answer, taken_ns: u64) {
+    let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
+    let answer = &Answer {
+        recall: tenant.lease_excess(request.session, sessions.len()),
+        ..*answer
+    };
     shard
         .sessions
         .post(request.place, &completion(request.words.token, answer));

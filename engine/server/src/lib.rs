@@ -15,6 +15,7 @@ mod handlers;
 mod limits;
 mod mail;
 mod message;
+mod metadata;
 mod node;
 mod objects;
 mod pass;

@@ -74,7 +74,9 @@ pub(crate) struct Answer {
     /// Checksum of the value.
     pub(crate) crc: Option<u32>,
     /// A lease that comes along.
-    pub(crate) lease: Option<chariot_memory::SlotRun>,
+    pub(crate) lease: Option<chariot_memory::SlotSet>,
+    /// Bytes of idle leases that the session is asked to return.
+    pub(crate) recall: u64,
 }
 
 impl Answer {
@@ -88,6 +90,7 @@ impl Answer {
             expiry_ms: 0,
             crc: None,
             lease: None,
+            recall: 0,
         }
     }
 }

@@ -312,6 +312,21 @@ impl Store {
         is_current
     }
 
+    /// Returns whether the next new key costs an old one, because no more entries are allowed.
+    pub fn is_at_limit(&self) -> bool {
+        self.index.len() >= self.entries_max
+    }
+
+    /// Allows `more` entries beside those allowed now, at most the index's capacity in all.
+    ///
+    /// There is no way back: the records of an index stay populated.
+    pub fn allow_more(&mut self, more: u32) {
+        self.entries_max = self
+            .entries_max
+            .saturating_add(more)
+            .min(self.index.capacity());
+    }
+
     /// Returns the number of entries, expired ones that wait for their tick included.
     pub fn len(&self) -> u32 {
         self.index.len()

@@ -15,6 +15,7 @@ use crate::core::{Core, Question};
 use crate::error::Error;
 use crate::mode::{Mode, block};
 use crate::options::{ConnectOptions, GetOptions, SetOptions, Version};
+use crate::stats::ClientStats;
 use crate::view::View;
 use crate::write_buffer::WriteBuffer;
 
@@ -59,6 +60,12 @@ impl Client {
     /// Tells which way bytes travel now.
     pub fn place(&self) -> Place {
         self.core.place()
+    }
+
+    /// Returns what this client and its clones have counted of their reads, exactly; what the
+    /// daemon shows of reads through the index is a lower bound.
+    pub fn stats(&self) -> ClientStats {
+        self.core.stats()
     }
 
     /// Writes `value` (1 byte to half the arena) under `key` and returns its version.

@@ -221,9 +221,11 @@ impl LocalSession {
                 Found::AskShard => false,
             },
         );
-        if ops.are_finished() {
+        let asked = ops.unfinished();
+        if asked == 0 {
             return;
         }
+        self.counters.add_asked(asked);
         let plan = self.read_plan(options);
         let job = ReadJob {
             session: self,
@@ -263,9 +265,11 @@ impl LocalSession {
                 Found::AskShard => false,
             },
         );
-        if ops.are_finished() {
+        let asked = ops.unfinished();
+        if asked == 0 {
             return;
         }
+        self.counters.add_asked(asked);
         let plan = self.read_plan(options);
         let job = ViewJob {
             session: self,
@@ -297,9 +301,11 @@ impl LocalSession {
                 };
                 op.finish();
             }
-            if ops.are_finished() {
+            let asked = ops.unfinished();
+            if asked == 0 {
                 return;
             }
+            self.counters.add_asked(asked);
         }
         let deadline = Deadline::after(self.terms.request_timeout);
         let job = AskJob {
@@ -425,10 +431,10 @@ enum Ops {
 }
 
 impl Ops {
-    fn are_finished(&self) -> bool {
+    fn unfinished(&self) -> u64 {
         match self {
-            Self::One([op]) => op.is_finished(),
-            Self::Many(ops) => ops.iter().all(Op::is_finished),
+            Self::One([op]) => u64::from(!op.is_finished()),
+            Self::Many(ops) => ops.iter().filter(|op| !op.is_finished()).count() as u64,
         }
     }
 

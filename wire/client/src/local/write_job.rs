@@ -157,7 +157,9 @@ impl WriteJob<'_> {
         let mut ticket = Ticket::PLAIN;
         let words = match place {
             Place::Lease(slot) => {
-                self.session.arena().leave_window(slot.window);
+                self.session
+                    .arena()
+                    .leave_window(slot.offset, slot.slot_len);
                 let mut words = self.words(Opcode::Publish, op, key, crc);
                 words.extent = slot.offset;
                 // The words of a lease name the transaction where there is one.
