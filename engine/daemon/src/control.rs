@@ -48,6 +48,8 @@ pub struct Admin {
     pub in_force: Vec<InForce>,
     /// Shards configured.
     pub shard_count: usize,
+    /// Private bytes of the process when it began to serve.
+    pub base_private_bytes: u64,
     /// Start of the daemon in seconds since 1970.
     pub start_unix_s: u64,
 }
@@ -163,6 +165,7 @@ async fn answer_metrics(State(admin): State<Arc<Admin>>) -> Response {
         // Silent shards show as chariot_shard_up 0.
         node: node.unwrap_or_else(|_elapsed| NodeStats::default()),
         process: ProcessFacts::read(Path::new("/proc/self"), admin.start_unix_s),
+        base_private_bytes: admin.base_private_bytes,
         shard_count: admin.shard_count,
         ready: admin.node.ready().is_ready(),
         build: crate::build::BUILD,

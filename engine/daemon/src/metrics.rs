@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub node: NodeStats,
     /// What the kernel says of this process.
     pub process: ProcessFacts,
+    /// Private bytes of the process when it began to serve.
+    pub base_private_bytes: u64,
     /// Shards configured, answering or not.
     pub shard_count: usize,
     /// True when nothing stands against serving.

@@ -14,6 +14,7 @@ use chariot_base::units::{format_bytes, parse_bytes};
 use crate::credentials;
 use crate::seam::{
     AccessRules, Credential, EvictionPolicy, NodeOptions, ShardPlacement, SpinBudget,
+    session_memory_default,
 };
 use crate::settings::document::InForce;
 use crate::settings::value::{
@@ -25,6 +26,8 @@ const MEMORY_MIN: u64 = 2 * GRANULE_BYTES;
 const MEMORY_MAX: u64 = 16 << 40;
 const METADATA_MIN: u64 = 1 << 20;
 const METADATA_MAX: u64 = 1 << 40;
+/// One session with 64 shards needs 34 MiB.
+const SESSION_MEMORY_MIN: u64 = 64 << 20;
 
 /// `sun_path` holds 108 bytes with its final zero; the lock file's suffix must fit a path too.
 const SOCKET_PATH_MAX: usize = 100;
@@ -186,6 +189,8 @@ pub fn resolve(raw: &RawSettings, surroundings: &Surroundings) -> Result<Resolve
         |text| parse_number(text, 1..=1_024),
         ToString::to_string,
     )?;
+    let sessions_max = u16::try_from(sessions_max).expect("at most 1,024");
+    let session_memory_bytes = resolve_session_memory(&mut reader, shards.len(), sessions_max)?;
     let access = resolve_access(&mut reader, surroundings.uid)?;
     let listen = resolve_listen(&mut reader, &access)?;
     let (socket, own_directory) = resolve_socket(&mut reader, listen, surroundings)?;
@@ -215,7 +220,8 @@ pub fn resolve(raw: &RawSettings, surroundings: &Surroundings) -> Result<Resolve
             listen,
             socket,
             eviction,
-            sessions_max: u16::try_from(sessions_max).expect("at most 1,024"),
+            sessions_max,
+            session_memory_bytes,
             access,
         },
         own_directory,
@@ -307,14 +313,6 @@ fn resolve_memory(
     reader: &mut Reader<'_>,
     shard_count: usize,
 ) -> Result<(u64, u64), SettingsError> {
-    let within = |text: &str, min: u64, max: u64| {
-        let bytes = parse_bytes(text).map_err(|error| error.to_string())?;
-        match bytes {
-            _ if bytes < min => Err(format!("less than {}", format_bytes(min))),
-            _ if bytes > max => Err(format!("more than {}", format_bytes(max))),
-            _ => Ok(bytes),
-        }
-    };
     let format = |bytes: &u64| format_bytes(*bytes);
     let memory = reader.required(
         "memory",
@@ -340,6 +338,32 @@ fn resolve_memory(
         "a sixteenth of the least memory is enough"
     );
     Ok((memory, metadata))
+}
+
+fn resolve_session_memory(
+    reader: &mut Reader<'_>,
+    shard_count: usize,
+    sessions_max: u16,
+) -> Result<u64, SettingsError> {
+    let given = reader.read(
+        "session-memory",
+        |text| within(text, SESSION_MEMORY_MIN, METADATA_MAX),
+        |bytes| format_bytes(*bytes),
+    )?;
+    let shard_count = u16::try_from(shard_count).expect("at most 64 shards");
+    let bytes = given.unwrap_or_else(|| session_memory_default(shard_count, sessions_max));
+    reader.keep("session-memory", Some(format_bytes(bytes)));
+    Ok(bytes)
+}
+
+/// Reads a size and holds it against its range.
+fn within(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    let bytes = parse_bytes(text).map_err(|error| error.to_string())?;
+    match bytes {
+        _ if bytes < min => Err(format!("less than {}", format_bytes(min))),
+        _ if bytes > max => Err(format!("more than {}", format_bytes(max))),
+        _ => Ok(bytes),
+    }
 }
 
 fn resolve_access(reader: &mut Reader<'_>, uid: u32) -> Result<AccessRules, SettingsError> {

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::address::{self, Claim};
 use crate::control::{self, Admin};
 use crate::doctor::{self, Facts, Verdict};
+use crate::metrics::ProcessFacts;
 use crate::operate::{self, Token};
 use crate::resolve::{Action, Resolved, Surroundings, resolve};
 use crate::seam::{NodeControl, NodeOptions, StartError};
@@ -180,6 +181,7 @@ async fn control_thread(
         address: admin_address.ip(),
         in_force: settings.in_force,
         shard_count,
+        base_private_bytes: ProcessFacts::read(Path::new("/proc/self"), 0).private_bytes,
         start_unix_s: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| time.as_secs()),

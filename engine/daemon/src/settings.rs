@@ -214,8 +214,9 @@ pub static SETTINGS: &[Setting] = &[
             "auto|N",
             "auto",
             "auto, or 0 to 1000",
-            "How long a shard polls after work before it parks. auto is up to 50 while its core \
-             is its own, and 0 when cores are oversubscribed.",
+            "How long a shard polls after work before it parks. auto is what a sleep and its wake cost \
+             on this machine (measured at the start, 50 to 400) while its core is its own, and 0 \
+             when cores are oversubscribed.",
         )
     },
     value(
@@ -254,6 +255,19 @@ pub static SETTINGS: &[Setting] = &[
         "1 to 1024",
         "Sessions open at once; more are answered Busy.",
     ),
+    Setting {
+        unit: "bytes",
+        ..value(
+            "session-memory",
+            "SIZE",
+            "",
+            "64MiB to 1TiB",
+            "Most memory that the sessions of this host may take beside --memory, counted in full \
+             when a session opens; more are answered Busy. A trusted one needs 704KiB on one \
+             shard and about 528KiB for each further one; others also a staging copy of 1MiB to 256MiB, \
+             a quarter of what is left. Unset: room for --max-sessions trusted ones, and 2GiB.",
+        )
+    },
     value(
         "allow-uid",
         "LIST",

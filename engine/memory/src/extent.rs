@@ -41,23 +41,46 @@ const POPULATION_PER_SLOT: u32 = 8;
 /// From this length on, blocks are cut from the high end, away from small and short-lived ones.
 const HIGH_SIDE_UNITS: u32 = 256;
 
-/// Names equal slots that lie side by side: the shape of a lease. A single extent is a run of one.
+/// Names up to 64 equal slots near each other, not all of them: the shape of a lease. A single
+/// extent is a set of one. A set and not a run, because in a chunk that has been overwritten at
+/// random for a while free slots lie between live ones: runs were 22 slots long where every second
+/// slot was free.
 ///
 /// Lives on: owner shard; its numbers travel to the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotRun {
-    /// First byte of the first slot; a multiple of 64.
+pub struct SlotSet {
+    /// First byte of slot 0; a multiple of 64.
     pub offset: u64,
     /// Bytes of each slot, all usable.
     pub slot_len: u64,
-    /// Slots, 1 to [`RUN_SLOTS_MAX`].
-    pub count: u32,
+    /// Bit `i` stands for the slot at `offset + i * slot_len`. Bit 0 is always set.
+    pub slots: u64,
 }
 
-impl SlotRun {
-    /// Returns the bytes of the whole run.
+impl SlotSet {
+    /// A set of one slot.
+    pub const fn one(offset: u64, slot_len: u64) -> Self {
+        Self {
+            offset,
+            slot_len,
+            slots: 1,
+        }
+    }
+
+    /// Returns how many slots it has, 1 to [`RUN_SLOTS_MAX`].
+    pub const fn count(&self) -> u32 {
+        self.slots.count_ones()
+    }
+
+    /// Returns the bytes of all its slots.
     pub const fn bytes(&self) -> u64 {
-        self.slot_len * self.count as u64
+        self.slot_len * self.count() as u64
+    }
+
+    /// The first byte of each slot, ascending.
+    pub fn offsets(self) -> impl Iterator<Item = u64> {
+        let bits = (0..64_u64).filter(move |bit| (self.slots >> bit) & 1 == 1);
+        bits.map(move |bit| self.offset + bit * self.slot_len)
     }
 }
 
@@ -164,50 +187,41 @@ impl ExtentAllocator {
         Some(Extent::new(offset, len))
     }
 
-    /// Gives out up to `max_slots` adjacent slots for objects of up to `class_len` bytes each.
+    /// Gives out up to `max_slots` slots near each other for objects of up to `class_len` bytes.
     ///
-    /// From 256 KiB on, and when memory is short, the run is shorter, down to one slot.
+    /// From 256 KiB on, and when memory is short, there are fewer, down to one slot.
     ///
     /// # Panics
     /// When `class_len` or `max_slots` is 0.
-    pub fn allocate_run(&mut self, class_len: u64, max_slots: u32) -> Option<SlotRun> {
+    pub fn allocate_set(&mut self, class_len: u64, max_slots: u32) -> Option<SlotSet> {
         assert!(class_len > 0);
         assert!(max_slots > 0);
         let want = max_slots.min(RUN_SLOTS_MAX);
         if class_len >= SLAB_LEN_MAX || want == 1 {
             let extent = self.allocate(class_len)?;
             let slot_len = self.block_len(extent.offset).expect("just allocated");
-            return Some(SlotRun {
-                offset: extent.offset,
-                slot_len,
-                count: 1,
-            });
+            return Some(SlotSet::one(extent.offset, slot_len));
         }
         let class = class_of(class_len);
-        let mut found = self.slabs.find_run(class, want);
-        if found.is_none_or(|(_, _, count)| count * 2 < want) {
+        let mut found = self.slabs.find_free(class, want);
+        if found.is_none_or(|free| free.count() * 2 < want) {
             let chunk = self.create_chunk(class, want.max(self.next_chunk_slots(class)));
-            found = chunk
-                .map(|index| (index, 0, u32::from(self.slabs.chunk(index).slots)))
-                .or(found);
+            found = chunk.map(|index| self.slabs.first_free(index)).or(found);
         }
-        let Some((chunk, first, count)) = found else {
+        let Some(free) = found else {
             let offset = self.allocate_small(class, class_len)?;
             let slot_len = self.block_len(offset).expect("just allocated");
-            return Some(SlotRun {
-                offset,
-                slot_len,
-                count: 1,
-            });
+            return Some(SlotSet::one(offset, slot_len));
         };
-        let count = count.min(want);
-        self.slabs.take_run(chunk, first, count);
-        self.note_slots(class, count, true);
+        let taken = free.at_most(want);
+        self.slabs.take(taken);
+        self.note_slots(class, taken.count(), true);
         self.debug_check();
-        Some(SlotRun {
-            offset: self.slot_offset(chunk, first),
+        let first = taken.bits.trailing_zeros();
+        Some(SlotSet {
+            offset: self.slot_offset(taken.chunk, taken.first + first),
             slot_len: slot_len(class),
-            count,
+            slots: taken.bits >> first,
         })
     }
 

@@ -1,11 +1,11 @@
 //! Memory lent to sessions for writing, and the rule that each slot comes back exactly once.
 //!
-//! Lives on: owner shard, one per tenant and shard. A session holds runs of slots it may write into
+//! Lives on: owner shard, one per tenant and shard. A session holds sets of slots it may write into
 //! (idle); naming a slot in a submission moves it to the shard ([`LeaseBook::take`]), from then on
 //! it belongs to that submission until its completion is seen. What a session says is hostile: an
 //! offset it does not hold, or names a second time, is an error value and changes nothing.
 //!
-//! Neighbours: `extent` makes the runs; the server frees what [`LeaseBook::give_back`] and
+//! Neighbours: `extent` makes the sets; the server frees what [`LeaseBook::give_back`] and
 //! [`LeaseBook::drop_session`] return (after a grace period in `quarantine` when the session died).
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use chariot_base::limits::IDLE_LEASE_BYTES_MAX;
 use chariot_base::{Extent, SessionId};
 
-use crate::extent::{RUN_SLOTS_MAX, SlotRun};
+use crate::extent::SlotSet;
 
 /// Most idle slots of one session on one shard: 32 MiB of leases in 4 KiB slots are 8,192, and a
 /// client keeps 32 classes at most; eight times that is a client which hoards fragments.
@@ -82,16 +82,14 @@ impl LeaseBook {
     ///
     /// # Panics
     /// When the run is empty, too long for the book, or holds a slot that the session has already.
-    pub fn grant(&mut self, session: SessionId, run: SlotRun) -> Result<(), LeaseError> {
-        assert!(run.count > 0);
-        assert!(run.count <= RUN_SLOTS_MAX);
+    pub fn grant(&mut self, session: SessionId, run: SlotSet) -> Result<(), LeaseError> {
+        assert!(run.count() > 0);
         assert!(run.slot_len > 0);
         let leases = self.sessions.entry(session).or_default();
-        if leases.idle.len() + run.count as usize > SLOTS_PER_SESSION_MAX {
+        if leases.idle.len() + run.count() as usize > SLOTS_PER_SESSION_MAX {
             return Err(LeaseError::TooManySlots);
         }
-        for slot in 0..u64::from(run.count) {
-            let offset = run.offset + slot * run.slot_len;
+        for offset in run.offsets() {
             let before = leases.idle.insert(offset, run.slot_len);
             assert!(before.is_none(), "a slot is lent once");
         }
@@ -234,12 +232,13 @@ mod tests {
                 match what {
                     0 => {
                         let count = u32::try_from(slot).expect("few") + 1;
-                        let run = SlotRun { offset: fresh, slot_len: 4096, count };
-                        book.grant(session, run).expect("fewer runs than the limit");
-                        for index in 0..u64::from(count) {
-                            model.insert(fresh + index * 4096, (session, 4096));
+                        let slots = (len << 13) | (u64::MAX >> (64 - count));
+                        let run = SlotSet { offset: fresh, slot_len: 4096, slots };
+                        book.grant(session, run).expect("fewer slots than the limit");
+                        for offset in run.offsets() {
+                            model.insert(offset, (session, 4096));
                         }
-                        fresh += run.bytes();
+                        fresh += 64 * 4096;
                     },
                     1 | 2 => {
                         let taken = book.take(session, offset, len);
@@ -274,10 +273,10 @@ mod tests {
 
     const A: SessionId = SessionId(1);
     const B: SessionId = SessionId(2);
-    const RUN: SlotRun = SlotRun {
+    const RUN: SlotSet = SlotSet {
         offset: 8192,
         slot_len: 4096,
-        count: 3,
+        slots: 0b111,
     };
 
     fn book() -> LeaseBook {
@@ -363,13 +362,13 @@ mod tests {
     #[test]
     fn idle_slots_of_one_session_are_bounded() {
         let mut book = LeaseBook::new();
-        let run = |offset, count| SlotRun {
+        let run = |offset, slots| SlotSet {
             offset,
             slot_len: 64,
-            count,
+            slots,
         };
         for index in 0..SLOTS_PER_SESSION_MAX as u64 / 64 {
-            book.grant(A, run(index * 4096, 64))
+            book.grant(A, run(index * 4096, u64::MAX))
                 .expect("below the limit");
         }
         assert_eq!(
@@ -387,7 +386,7 @@ mod tests {
         let mut book = book();
         book.take(A, 8192, 1).expect("held");
         book.take(A, 12288, 1).expect("held");
-        let again = SlotRun { count: 2, ..RUN };
+        let again = SlotSet { slots: 0b11, ..RUN };
         book.grant(A, again).expect("they are free again");
         assert_eq!(book.take(A, 16384, 1), Ok(Extent::new(16384, 1)));
         assert_eq!(book.take(A, 12288, 1), Ok(Extent::new(12288, 1)));

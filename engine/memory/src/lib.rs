@@ -40,7 +40,7 @@ mod waiting;
 
 pub use accounting::MemoryReport;
 pub use arena::{ArenaMemory, ArenaOptions};
-pub use extent::{ExtentAllocator, ExtentStats, RUN_SLOTS_MAX, SlotRun, Victims, eviction_price};
+pub use extent::{ExtentAllocator, ExtentStats, RUN_SLOTS_MAX, SlotSet, Victims, eviction_price};
 pub use granule::{
     Grant, GranuleLedger, GranuleWork, LedgerOptions, LedgerStats, TakeOutcome, TakeTicket,
     VacatePlan,

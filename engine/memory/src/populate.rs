@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use chariot_base::limits::GRANULE_BYTES;
 use chariot_base::{Extent, GranuleIndex};
@@ -26,8 +27,10 @@ pub const POPULATE_SLICE_BYTES: u64 = 2 << 20;
 /// the granule home.
 pub const POPULATE_QUEUE_MAX: usize = 16;
 
-/// How far below ordinary threads the helper stands, in `nice` steps.
+/// How far below ordinary threads the helper stands, in `nice` steps, when it finds no idle time.
 const NICENESS: libc::c_int = 10;
+/// A slice that takes so long is one that got no CPU: it is the work of a few milliseconds.
+const STARVED: Duration = Duration::from_millis(20);
 
 const _: () = assert!(GRANULE_BYTES.is_multiple_of(POPULATE_SLICE_BYTES));
 
@@ -110,7 +113,6 @@ fn run(
     stopping: &AtomicBool,
     mut on_done: impl FnMut(PopulateDone),
 ) {
-    stand_back();
     while let Ok(PopulateJob { work, arena }) = queue.recv() {
         let result = match work {
             GranuleWork::Populate { granule, .. } => populate(&arena, granule, stopping),
@@ -123,22 +125,47 @@ fn run(
     }
 }
 
-/// Lowers this thread's priority; that it did not work costs nothing but politeness.
-fn stand_back() {
-    // SAFETY: gettid takes no argument and cannot fail.
-    let tid = unsafe { libc::gettid() };
-    let who = libc::id_t::try_from(tid).expect("thread ids are positive");
-    // SAFETY: setpriority takes numbers only, and names this very thread.
-    let _status = unsafe { libc::setpriority(libc::PRIO_PROCESS, who, NICENESS) };
+/// Where this thread stands among others; that a change did not work costs nothing but politeness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rank {
+    /// Runs where nobody else wants to (`SCHED_IDLE`). A mere `nice` of 10 on a shard's core was
+    /// measured to take three quarters of it, because the shard's every sleep was its turn.
+    Idle,
+    /// Gets its tenth of a busy core: somebody may wait for the granule.
+    Nice,
+}
+
+impl Rank {
+    fn take(self) {
+        let policy = match self {
+            Self::Idle => libc::SCHED_IDLE,
+            Self::Nice => libc::SCHED_OTHER,
+        };
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the kernel reads one `sched_param`, which lives; 0 names the calling thread.
+        let _status = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+        // SAFETY: gettid takes no argument and cannot fail.
+        let tid = unsafe { libc::gettid() };
+        let who = libc::id_t::try_from(tid).expect("thread ids are positive");
+        // SAFETY: setpriority takes numbers only, and names this very thread.
+        let _status = unsafe { libc::setpriority(libc::PRIO_PROCESS, who, NICENESS) };
+    }
 }
 
 fn populate(arena: &ArenaMemory, granule: GranuleIndex, stopping: &AtomicBool) -> io::Result<()> {
+    let mut rank = Rank::Idle;
+    rank.take();
     for slice in 0..GRANULE_BYTES / POPULATE_SLICE_BYTES {
         if stopping.load(Ordering::Relaxed) {
             return Ok(());
         }
         let offset = granule.offset() + slice * POPULATE_SLICE_BYTES;
+        let begun = Instant::now();
         arena.populate(Extent::new(offset, POPULATE_SLICE_BYTES))?;
+        if rank == Rank::Idle && begun.elapsed() > STARVED {
+            rank = Rank::Nice;
+            rank.take();
+        }
     }
     Ok(())
 }

@@ -49,6 +49,12 @@ pub(crate) const PEER_STALL_MS: u64 = 30_000;
 pub(crate) const PEER_SLOWEST_BYTES_PER_MS: u64 = 1_000;
 /// Bytes of a frame's body taken before more room is made for it: a header alone costs no memory.
 pub(crate) const BODY_STEP_BYTES: usize = 256 << 10;
-/// Staging bytes of a strict session; the largest value it can write.
+/// Most staging bytes of a strict session; what it got is the largest value it can write.
 pub(crate) const STAGING_BYTES: u64 = 256 << 20;
+/// Least staging bytes of a strict session: a window for the copies of a batch of small values. A
+/// node that cannot give that much answers `Busy`.
+pub(crate) const STAGING_MIN_BYTES: u64 = 1 << 20;
+/// Bytes of the default of `--session-memory` beyond the rings and pins of every session: what
+/// strict sessions stage in.
+pub(crate) const STAGING_ALL_BYTES: u64 = 2 << 30;
 const _: () = assert!(SUBMISSIONS_PER_PASS <= chariot_shm::layout::RING_ENTRIES);

@@ -44,8 +44,6 @@ use crate::tickets::TicketId;
 
 /// How long the control thread waits for a shard's answer to an order.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Spin in microseconds that clients are advised.
-const CLIENT_SPIN_US: u32 = 50;
 
 /// A tenant as a connection's shard knows it.
 #[derive(Debug, Clone)]
@@ -76,6 +74,8 @@ pub(crate) struct Shared {
     /// Open sessions.
     pub(crate) registry: Registry,
     boot_id: u64,
+    /// How long `auto` spins here in microseconds; clients are advised the same.
+    spin_us: u32,
     senders: Vec<ControlSender<ShardMessage>>,
     tenants: tokio::sync::Mutex<Tenants>,
     known: Mutex<HashMap<String, TenantHandle>>,
@@ -90,6 +90,22 @@ impl Shared {
     /// Shards of this node.
     pub(crate) fn shard_count(&self) -> u16 {
         u16::try_from(self.options.shards.len()).expect("at most 64 shards")
+    }
+
+    /// Records of one shard, over all tenants.
+    pub(crate) fn records_per_shard(&self) -> u32 {
+        start::records_per_shard(&self.options)
+    }
+
+    /// Tenants that can ever come: those that the credentials name, and the default one.
+    pub(crate) fn tenants_max(&self) -> u32 {
+        let credentials = &self.options.access.credentials;
+        let names: std::collections::BTreeSet<&str> = credentials
+            .iter()
+            .map(|credential| credential.tenant.as_str())
+            .chain([crate::control::handshake::DEFAULT_TENANT])
+            .collect();
+        u32::try_from(names.len().min(TENANTS_MAX)).expect("at most 256")
     }
 
     /// Longest value in bytes: half the arena.
@@ -237,7 +253,7 @@ impl Shared {
             granule_len: GRANULE_BYTES,
             value_max: self.value_max(),
             payload_max: self.payload_max(),
-            spin_us: CLIENT_SPIN_US,
+            spin_us: self.spin_us,
             inline_max: wire::INLINE_MAX,
             batch_max: wire::BATCH_MAX,
             exist_batch_max: wire::EXIST_BATCH_MAX,
@@ -297,7 +313,9 @@ impl Node {
             sessions_remote: remote,
             sessions_opened: opened,
             sessions_refused: refused,
-            session_bytes: 0,
+            session_bytes: shared.registry.resident_bytes(),
+            session_committed_bytes: shared.registry.committed_bytes().0,
+            session_max_bytes: shared.registry.committed_bytes().1,
             populated_bytes: populated,
             granules_free_bytes: shared.options.memory_bytes.saturating_sub(held),
         }

@@ -11,6 +11,8 @@ use crate::request::Answer;
 pub(crate) const fn insert_status(error: InsertError) -> Status {
     match error {
         InsertError::Exists => Status::Exists,
+        InsertError::Sealed => Status::Sealed,
+        InsertError::Reserved => Status::Again,
         InsertError::MetadataFull { .. } => Status::MetadataFull,
     }
 }
@@ -35,9 +37,17 @@ pub(crate) fn completion(token: u32, answer: &Answer) -> CompletionWords {
     }
     if let Some(run) = answer.lease {
         words.flags |= CompletionFlags::LEASE;
+        assert!(
+            answer.extent.is_none(),
+            "an answer brings a value or a lease"
+        );
+        words.extent = run.slots;
         words.lease_extent = run.offset;
-        words.lease_len = run.bytes();
-        words.lease_count = u16::try_from(run.count).expect("a run has at most 64 slots");
+        words.lease_len = run.slot_len;
+        words.lease_count = u16::try_from(run.count()).expect("a set has at most 64 slots");
+    } else if answer.recall > 0 {
+        words.flags |= CompletionFlags::RECALL;
+        words.lease_len = answer.recall;
     }
     words
 }

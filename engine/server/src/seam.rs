@@ -107,8 +107,25 @@ pub struct NodeOptions {
     pub eviction: EvictionPolicy,
     /// Sessions accepted at once, 1 to 1,024; more are answered `Busy`.
     pub sessions_max: u16,
+    /// Bytes that all local sessions together may touch: rings, pins, staging.
+    pub session_memory_bytes: u64,
     /// Who may open a session.
     pub access: AccessRules,
+}
+
+/// The default of `--session-memory`: rings and pins of `sessions_max` sessions with
+/// `shard_count` shards, and 2 GiB for strict sessions to stage in.
+///
+/// # Panics
+/// When `shard_count` is not 1 to 64.
+pub fn session_memory_default(shard_count: u16, sessions_max: u16) -> u64 {
+    session_bytes(shard_count) * u64::from(sessions_max) + crate::limits::STAGING_ALL_BYTES
+}
+
+/// Bytes of rings and pins that one local session may touch.
+pub(crate) fn session_bytes(shard_count: u16) -> u64 {
+    let geometry = chariot_shm::SessionGeometry::new(shard_count);
+    (geometry.rw_size() + geometry.ro_size()) as u64
 }
 
 /// Operations counted apart, in the order of [`ShardStats::operations`].
@@ -239,6 +256,10 @@ pub struct NodeStats {
     pub sessions_refused: u64,
     /// Bytes of session memory (rings, pins, staging) populated now.
     pub session_bytes: u64,
+    /// Bytes that the open local sessions may touch.
+    pub session_committed_bytes: u64,
+    /// The most that they may: `--session-memory`.
+    pub session_max_bytes: u64,
     /// Arena bytes backed by physical pages.
     pub populated_bytes: u64,
     /// Arena bytes in granules that no shard holds.

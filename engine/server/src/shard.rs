@@ -17,6 +17,7 @@ use crate::handlers::calls;
 use crate::handlers::staged_publish::StagedCopy;
 use crate::mail::Mail;
 use crate::message::{GranuleMessage, ShardMessage};
+use crate::metadata::MetadataPool;
 use crate::node::Shared;
 use crate::reply::completion;
 use crate::request::{Answer, Outcome};
@@ -35,6 +36,8 @@ pub(crate) struct Shard {
     pub(crate) shared: Arc<Shared>,
     /// By tenant number.
     pub(crate) tenants: Vec<Option<TenantShard>>,
+    /// What its tenants share for their records.
+    pub(crate) metadata: MetadataPool,
     /// Local sessions.
     pub(crate) sessions: Sessions,
     /// Gets that wait for their keys.
@@ -72,8 +75,10 @@ impl Shard {
         mail: Mail,
         home: Option<GranuleHome>,
     ) -> Self {
+        let metadata = MetadataPool::new(shared.records_per_shard(), shared.tenants_max());
         Self {
             id,
+            metadata,
             shared,
             tenants: Vec::new(),
             sessions: Sessions::default(),
@@ -114,6 +119,11 @@ impl Shard {
     /// Wakes whoever waits for a key that was just published.
     pub(crate) fn wake_watchers(&mut self, tenant: TenantId, hash: KeyHash) {
         if self.watching.len() == 0 {
+            return;
+        }
+        let now_ms = self.now_ms;
+        if !self.tenant_mut(tenant).store.exists(hash, now_ms) {
+            // Reserved by a transaction, or over already: those who wait go on waiting.
             return;
         }
         loop {
@@ -168,6 +178,13 @@ impl Shard {
         let token = u32::try_from(watched.token).expect("a ring's token has 32 bits");
         self.sessions.post(place, &completion(token, &answer));
         self.count_operation(Opcode::Wait.as_u8(), answer.status, watched.taken_ns);
+    }
+
+    /// The most that one local session may lease on this shard beyond its idle budget: half of its
+    /// part of the arena.
+    pub(crate) fn lease_most_bytes(&self) -> u64 {
+        let parts = self.sessions.len().max(1) as u64 * u64::from(self.shared.shard_count());
+        self.shared.options.memory_bytes / (2 * parts)
     }
 
     /// Sends the answer of a call to where it came from.

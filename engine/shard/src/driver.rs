@@ -111,6 +111,7 @@ pub(crate) async fn drive<P: Pass + ?Sized>(core: &Rc<ShardCore>, pass: &mut P) 
         }
         sleep_once(core, pass, progress, &mut waiter).await?;
         last_round_ns = monotonic_ns();
+        governor.slept(last_round_ns.saturating_sub(now_ns));
     }
 }
 

@@ -72,7 +72,7 @@ impl ShardSpec {
             shard,
             cpu: None,
             name: format!("shard-{}", shard.0),
-            spin: SpinSetting::Auto,
+            spin: SpinSetting::default(),
             rails: Rails::default(),
         }
     }

@@ -19,7 +19,8 @@
 //! all the same; nothing uses glommio's files, sockets or timers on the data path.
 //!
 //! Files in reading order: `executor.rs`, `driver.rs`, `bell.rs`, `data_ring.rs` (and its folder),
-//! `mailbox.rs`, `control.rs`, `timers.rs`, `spin.rs`, `watchdog.rs`, `capabilities.rs`.
+//! `mailbox.rs`, `control.rs`, `timers.rs`, `spin.rs`, `wake_cost.rs`, `watchdog.rs`,
+//! `capabilities.rs`.
 
 mod bell;
 mod capabilities;
@@ -33,6 +34,7 @@ mod limits;
 mod mailbox;
 mod spin;
 mod timers;
+mod wake_cost;
 mod watchdog;
 
 pub use bell::BellHandle;
@@ -53,4 +55,5 @@ pub use executor::{
 pub use mailbox::{Delivery, MailboxFull, Mailboxes, mailboxes};
 pub use spin::SpinSetting;
 pub use timers::{Elapsed, Sleep};
+pub use wake_cost::measure_spin_us;
 pub use watchdog::{Watchdog, WatchdogStats};

@@ -23,10 +23,12 @@ pub(crate) const TIMERS_MAX: usize = RING_OPERATIONS_MAX;
 /// told.
 pub(crate) const MAILBOX_OVERFLOW_MAX: usize = 16_384;
 
-/// Longest spin before sleeping that `auto` chooses.
-pub(crate) const SPIN_AUTO_US: u64 = 50;
+/// Shortest spin before sleeping that `auto` chooses on a core of its own.
+pub(crate) const SPIN_AUTO_MIN_US: u32 = 50;
+/// Longest one: what sleep and wake cost where a CPU is a thread of a busy hypervisor.
+pub(crate) const SPIN_AUTO_MAX_US: u32 = 400;
 /// Longest spin that may be asked for: a longer one starves what shares the core.
-pub(crate) const SPIN_MAX_US: u64 = 100;
+pub(crate) const SPIN_MAX_US: u32 = 1000;
 
 /// Reads that are armed on the rescue eventfd: each saves the executor once, before it must run.
 pub(crate) const RESCUE_READS: usize = 3;
@@ -42,5 +44,6 @@ pub(crate) const GLOMMIO_IO_BYTES: usize = 64 << 10;
 
 const _: () = assert!(RING_COMPLETIONS as usize >= 2 * RING_IN_FLIGHT_MAX);
 const _: () = assert!(RING_OPERATIONS_MAX > RING_IN_FLIGHT_MAX);
-const _: () = assert!(SPIN_AUTO_US <= SPIN_MAX_US);
+const _: () = assert!(SPIN_AUTO_MIN_US <= SPIN_AUTO_MAX_US);
+const _: () = assert!(SPIN_AUTO_MAX_US <= SPIN_MAX_US);
 const _: () = assert!(IO_MAX_BYTES < (2 << 30) - (64 << 10));

@@ -1,32 +1,50 @@
 //! How long an idle shard polls before it sleeps.
 //!
-//! A sleep and its wake cost 40 to 60 µs of latency, a spin costs the core. `auto` spins as long as
-//! the core is the shard's own, and stops when the kernel takes the CPU away from it by force
-//! (`ru_nivcsw` rises): then somebody else needs the core, and on a shared core a spinning server
-//! was measured to make a same-core client 28 times slower. Lives on: owner shard.
+//! A sleep and its wake cost the client a system call and both sides a wake, a spin costs the core.
+//! `auto` polls for about as long as a sleep would cost (`wake_cost.rs` measures it at the start):
+//! that is never more than twice as dear as knowing when the next request comes. It does so as long
+//! as the core is the shard's own, and stops when somebody else needs it: when the thread, while it
+//! was awake, had lost the CPU by force often and for more than a fifth of the time. On a shared
+//! core a spinning server was measured to make a same-core client 28 times slower. Switches alone
+//! say too little (kernel threads and interrupts cause hundreds a second and cost nothing), and so
+//! does time alone (a hypervisor takes some, and spinning less does not bring it back).
+//! Lives on: owner shard.
 
 use std::mem::MaybeUninit;
 
-use crate::limits::{SPIN_AUTO_US, SPIN_MAX_US};
+use crate::limits::{SPIN_AUTO_MIN_US, SPIN_MAX_US};
 
 /// `--spin-us`: how long a shard polls after its last work before it sleeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpinSetting {
-    /// 50 µs while the core is the shard's own, none while it is contended.
-    #[default]
-    Auto,
-    /// So many microseconds (at most 100), contended or not.
+    /// So long while the core is the shard's own, not at all while it is contended.
+    Auto {
+        /// Microseconds, at most 1,000.
+        spin_us: u32,
+    },
+    /// So many microseconds (at most 1,000), contended or not.
     Fixed {
         /// Microseconds; 0 never spins.
         spin_us: u32,
     },
 }
 
-/// The involuntary switches are looked at once in so long.
+impl Default for SpinSetting {
+    fn default() -> Self {
+        Self::Auto {
+            spin_us: SPIN_AUTO_MIN_US,
+        }
+    }
+}
+
+/// The thread's use of its CPU is looked at once in so long.
 const SAMPLE_NS: u64 = 100_000_000;
-/// More involuntary switches than this in a sample mean that the core is shared: kernel threads and
-/// interrupts alone cause a few per second.
+/// More involuntary switches than this in a sample may mean that the core is shared: kernel threads
+/// and interrupts alone cause a few per second.
 const SWITCHES_MAX: u64 = 5;
+/// A shard that had the CPU for less than so many hundredths of its time awake shares it: one
+/// competitor takes half, interrupts and a crowded hypervisor were seen to take a tenth.
+const ON_CPU_MIN_PERCENT: u64 = 80;
 /// A contended core is not spun on for so long after the last sign of contention.
 const BACK_OFF_NS: u64 = 1_000_000_000;
 
@@ -36,21 +54,33 @@ pub(crate) struct SpinGovernor {
     budget_ns: u64,
     adaptive: bool,
     sampled_ns: u64,
-    switches: u64,
+    sampled: Usage,
+    /// Time asleep since the last sample.
+    slept_ns: u64,
     contended_until_ns: u64,
+}
+
+/// What the kernel has counted about one thread since its start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    /// How often it lost its CPU by force.
+    switches: u64,
+    /// How long it had one.
+    cpu_ns: u64,
 }
 
 impl SpinGovernor {
     pub(crate) fn new(setting: SpinSetting) -> Self {
         let (budget_us, adaptive) = match setting {
-            SpinSetting::Auto => (SPIN_AUTO_US, true),
-            SpinSetting::Fixed { spin_us } => (u64::from(spin_us).min(SPIN_MAX_US), false),
+            SpinSetting::Auto { spin_us } => (spin_us, true),
+            SpinSetting::Fixed { spin_us } => (spin_us, false),
         };
         Self {
-            budget_ns: budget_us * 1000,
+            budget_ns: u64::from(budget_us.min(SPIN_MAX_US)) * 1000,
             adaptive,
             sampled_ns: 0,
-            switches: 0,
+            sampled: Usage::default(),
+            slept_ns: 0,
             contended_until_ns: 0,
         }
     }
@@ -61,34 +91,56 @@ impl SpinGovernor {
             return false;
         }
         if self.adaptive && now_ns.saturating_sub(self.sampled_ns) >= SAMPLE_NS {
-            self.observe(now_ns, involuntary_switches());
+            self.observe(now_ns, Usage::of_this_thread());
         }
         now_ns >= self.contended_until_ns
     }
 
-    /// Takes one sample of the thread's involuntary switches since its start.
-    fn observe(&mut self, now_ns: u64, switches: u64) {
+    /// Takes note that the shard was asleep for so long.
+    pub(crate) fn slept(&mut self, asleep_ns: u64) {
+        self.slept_ns = self.slept_ns.saturating_add(asleep_ns);
+    }
+
+    /// Takes one sample of what the thread used since its start.
+    fn observe(&mut self, now_ns: u64, usage: Usage) {
         let first = self.sampled_ns == 0;
         let elapsed_ns = now_ns.saturating_sub(self.sampled_ns);
         // A long sleep between two samples stretches the allowance with it.
         let allowed = (SWITCHES_MAX * (elapsed_ns / SAMPLE_NS)).min(SWITCHES_MAX * 10);
-        if !first && switches.saturating_sub(self.switches) > allowed {
+        let is_pushed = usage.switches.saturating_sub(self.sampled.switches) > allowed;
+        let awake_ns = elapsed_ns.saturating_sub(self.slept_ns);
+        let on_cpu_ns = usage.cpu_ns.saturating_sub(self.sampled.cpu_ns);
+        let is_short = on_cpu_ns < awake_ns / 100 * ON_CPU_MIN_PERCENT;
+        if !first && is_pushed && is_short {
             self.contended_until_ns = now_ns + BACK_OFF_NS;
         }
         self.sampled_ns = now_ns;
-        self.switches = switches;
+        self.sampled = usage;
+        self.slept_ns = 0;
     }
 }
 
-/// Returns how often the calling thread has lost its CPU by force.
-fn involuntary_switches() -> u64 {
-    let mut usage = MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: getrusage(2) asks for writable memory of one rusage: `usage`.
-    let failed = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
-    assert_eq!(failed, 0, "RUSAGE_THREAD exists since Linux 2.6.26");
-    // SAFETY: getrusage returned 0, so it has written the whole struct.
-    let usage = unsafe { usage.assume_init() };
-    u64::try_from(usage.ru_nivcsw).expect("counts are never negative")
+impl Usage {
+    fn of_this_thread() -> Self {
+        let mut usage = MaybeUninit::<libc::rusage>::uninit();
+        // SAFETY: getrusage(2) asks for writable memory of one rusage: `usage`.
+        let failed = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
+        assert_eq!(failed, 0, "RUSAGE_THREAD exists since Linux 2.6.26");
+        // SAFETY: getrusage returned 0, so it has written the whole struct.
+        let usage = unsafe { usage.assume_init() };
+        let mut time = MaybeUninit::<libc::timespec>::uninit();
+        // SAFETY: clock_gettime(2) asks for writable memory of one timespec: `time`.
+        let failed =
+            unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr()) };
+        assert_eq!(failed, 0, "the clock of a thread exists since Linux 2.6.12");
+        // SAFETY: clock_gettime returned 0, so it has written the whole struct.
+        let time = unsafe { time.assume_init() };
+        let unsigned = |count: i64| u64::try_from(count).expect("counts are never negative");
+        Self {
+            switches: unsigned(usage.ru_nivcsw),
+            cpu_ns: unsigned(time.tv_sec) * 1_000_000_000 + unsigned(time.tv_nsec),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +148,16 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
+
+    fn auto() -> SpinGovernor {
+        SpinGovernor::new(SpinSetting::Auto { spin_us: 50 })
+    }
+
+    /// A sample in which the thread was awake for 100 ms and had the CPU for `on_cpu_ms` of them.
+    fn sample(governor: &mut SpinGovernor, at_ms: u64, switches: u64, on_cpu_ms: u64) {
+        let cpu_ns = governor.sampled.cpu_ns + on_cpu_ms * MS;
+        governor.observe(at_ms * MS, Usage { switches, cpu_ns });
+    }
 
     #[test]
     fn fixed_spins_for_its_budget_and_not_longer() {
@@ -108,22 +170,49 @@ mod tests {
     #[test]
     fn fixed_is_capped_at_the_longest_spin() {
         let mut governor = SpinGovernor::new(SpinSetting::Fixed { spin_us: 1_000_000 });
-        assert!(!governor.may_spin(SPIN_MAX_US * 1000, 0));
+        assert!(!governor.may_spin(u64::from(SPIN_MAX_US) * 1000, 0));
     }
 
     #[test]
     fn auto_stops_spinning_while_the_core_is_contended_and_comes_back() {
-        let mut governor = SpinGovernor::new(SpinSetting::Auto);
-        governor.observe(1000 * MS, 10);
-        governor.observe(1100 * MS, 11);
+        let mut governor = auto();
+        sample(&mut governor, 1000, 10, 0);
+        sample(&mut governor, 1100, 200, 95);
         assert_eq!(
             governor.contended_until_ns, 0,
-            "a few switches are nobody's contention"
+            "short interruptions are nobody's contention"
         );
-        governor.observe(1200 * MS, 200);
-        governor.sampled_ns = 1201 * MS;
-        assert!(!governor.may_spin(1201 * MS, 1201 * MS));
-        governor.sampled_ns = 2300 * MS;
-        assert!(governor.may_spin(2300 * MS, 2300 * MS));
+        sample(&mut governor, 1200, 201, 40);
+        assert_eq!(
+            governor.contended_until_ns, 0,
+            "time lost without a switch went to the hypervisor"
+        );
+        sample(&mut governor, 1300, 400, 50);
+        governor.sampled_ns = 1301 * MS;
+        assert!(!governor.may_spin(1301 * MS, 1301 * MS));
+        governor.sampled_ns = 2400 * MS;
+        assert!(governor.may_spin(2400 * MS, 2400 * MS));
+    }
+
+    #[test]
+    fn time_asleep_is_not_time_lost() {
+        let mut governor = auto();
+        sample(&mut governor, 1000, 10, 0);
+        governor.slept(90 * MS);
+        sample(&mut governor, 1100, 200, 9);
+        assert_eq!(governor.contended_until_ns, 0);
+        governor.slept(90 * MS);
+        sample(&mut governor, 1200, 400, 4);
+        assert!(governor.contended_until_ns > 0, "half of the 10 ms awake");
+    }
+
+    #[test]
+    fn usage_of_this_thread_rises() {
+        let before = Usage::of_this_thread();
+        let mut sum = 0_u64;
+        while Usage::of_this_thread().cpu_ns < before.cpu_ns + MS {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(Usage::of_this_thread().switches >= before.switches);
     }
 }

@@ -18,30 +18,35 @@ use crate::wait;
 /// target directory and profile of this very program.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // target/PROFILE/deps/test-hash
-        let own = std::env::current_exe().unwrap();
-        let profile_dir = own.parent().and_then(Path::parent).unwrap();
-        let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-            Some("debug") => "dev",
-            Some(name) => name,
-            None => unreachable!("a test program lies in a directory"),
-        };
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_unset| "cargo".to_owned());
-        let output = Command::new(cargo)
-            .args(["build", "--locked", "--quiet", "-p", "chariotd"])
-            .args(["--profile", profile, "--target-dir"])
-            .arg(profile_dir.parent().unwrap())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "chariotd does not build:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        profile_dir.join("chariotd")
-    })
+    BINARY.get_or_init(|| program(&["-p", "chariotd"], "chariotd"))
+}
+
+/// Builds what `what` names, as cargo's arguments, and answers where it lies: `path` within the
+/// directory of the profile.
+pub fn program(what: &[&str], path: &str) -> PathBuf {
+    // target/PROFILE/deps/test-hash
+    let own = std::env::current_exe().unwrap();
+    let profile_dir = own.parent().and_then(Path::parent).unwrap();
+    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => unreachable!("a test program lies in a directory"),
+    };
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_unset| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(["build", "--locked", "--quiet"])
+        .args(what)
+        .args(["--profile", profile, "--target-dir"])
+        .arg(profile_dir.parent().unwrap())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{path} does not build:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    profile_dir.join(path)
 }
 
 /// How to start a daemon.

@@ -43,13 +43,6 @@ fn contains(set: &libc::cpu_set_t, cpu: u32) -> bool {
     unsafe { libc::CPU_ISSET(cpu as usize, set) }
 }
 
-/// Bytes of a page.
-pub(crate) fn page_size() -> usize {
-    // SAFETY: takes a number, touches no memory.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(size).expect("every system has a page size")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +62,5 @@ mod tests {
     #[test]
     fn this_process_may_run_somewhere() {
         assert!(!allowed_cpus().is_empty());
-        assert!(page_size() >= 4096);
     }
 }

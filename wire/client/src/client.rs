@@ -15,6 +15,7 @@ use crate::core::{Core, Question};
 use crate::error::Error;
 use crate::mode::{Mode, block};
 use crate::options::{ConnectOptions, GetOptions, SetOptions, Version};
+use crate::stats::ClientStats;
 use crate::view::View;
 use crate::write_buffer::WriteBuffer;
 
@@ -61,6 +62,12 @@ impl Client {
         self.core.place()
     }
 
+    /// Returns what this client and its clones have counted of their reads, exactly; what the
+    /// daemon shows of reads through the index is a lower bound.
+    pub fn stats(&self) -> ClientStats {
+        self.core.stats()
+    }
+
     /// Writes `value` (1 byte to half the arena) under `key` and returns its version.
     ///
     /// # Errors
@@ -94,6 +101,25 @@ impl Client {
         options: &SetOptions,
     ) -> Result<WriteBuffer, Error> {
         block(self.core.create(Mode::Blocking, self, key, len, options))
+    }
+
+    /// Lends memory for many values (key, length) to write in place; one result per item, in order.
+    /// Of each item as [`Client::create`].
+    pub fn mcreate(
+        &self,
+        items: &[(&[u8], usize)],
+        options: &SetOptions,
+    ) -> Vec<Result<WriteBuffer, Error>> {
+        items
+            .iter()
+            .map(|&(key, len)| self.create(key, len, options))
+            .collect()
+    }
+
+    /// Publishes many buffers, those of this session in one batch; one result per buffer, in order.
+    /// Not atomic. Of each buffer as [`WriteBuffer::publish`].
+    pub fn mpublish(buffers: Vec<WriteBuffer>) -> Vec<Result<Version, Error>> {
+        block(WriteBuffer::publish_many(Mode::Blocking, buffers))
     }
 
     /// Reads the value of `key` or a range of it into a new vector; `None` is a miss.

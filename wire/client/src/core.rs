@@ -22,6 +22,7 @@ use crate::mode::Mode;
 use crate::options::{ConnectOptions, GetOptions, SetOptions, Version, whole_ms};
 use crate::remote::RemoteSession;
 use crate::sink::Sink;
+use crate::stats::{ClientStats, Counters};
 use crate::transport::{self, Link};
 use crate::view::View;
 use crate::write_buffer::WriteBuffer;
@@ -73,6 +74,7 @@ pub(crate) struct Core {
     link: RwLock<Link>,
     backoff: Mutex<Backoff>,
     fork: ForkGuard,
+    counters: Arc<Counters>,
 }
 
 impl Core {
@@ -82,12 +84,14 @@ impl Core {
             Error::new(Status::Internal, "the kernel cannot mark memory for forks")
                 .with_source(error)
         })?;
-        let link = transport::connect(&options)?;
+        let counters = Arc::default();
+        let link = transport::connect(&options, &counters)?;
         Ok(Self {
             link: RwLock::new(link),
             backoff: Mutex::new(Backoff::new(clock::monotonic_ns())),
             options,
             fork,
+            counters,
         })
     }
 
@@ -97,6 +101,10 @@ impl Core {
             Link::Remote(session) if session.is_alive() => Place::Tcp,
             Link::Local(_) | Link::Remote(_) => Place::Away,
         }
+    }
+
+    pub(crate) fn stats(&self) -> ClientStats {
+        self.counters.sum()
     }
 
     /// The session to use now.
@@ -141,7 +149,7 @@ impl Core {
         if !backoff.may_try(clock::monotonic_ns()) {
             return Err(Error::restarting());
         }
-        match transport::connect(&self.options) {
+        match transport::connect(&self.options, &self.counters) {
             Ok(link) => {
                 backoff.succeeded();
                 *self.link.write().unwrap_or_else(PoisonError::into_inner) = link.clone();
@@ -213,6 +221,7 @@ impl Core {
             Err(error) => out.fill(Err(error)),
         }
         miss_while_away(out);
+        self.counters.count(out);
     }
 
     pub(crate) async fn view(
@@ -231,6 +240,7 @@ impl Core {
             Err(error) => out.fill_with(|| Err(error.clone())),
         }
         miss_while_away(out);
+        self.counters.count(out);
     }
 
     pub(crate) async fn ask(
@@ -250,6 +260,7 @@ impl Core {
         }
         if !question.is_write() {
             miss_while_away(out);
+            self.counters.count(out);
         }
     }
 
@@ -267,10 +278,15 @@ impl Core {
             Ok(Link::Remote(session)) => session.prefix(keys),
             Err(error) => Err(error),
         };
-        match counted {
+        let counted = match counted {
             Err(error) if error.status() == Status::Restarting => Ok(0),
             other => other,
+        };
+        if let Ok(found) = counted {
+            self.counters
+                .add(found as u64, u64::from(found < keys.len()));
         }
+        counted
     }
 }
 

@@ -9,6 +9,12 @@
 //! A miss is never an error. While the daemon is away reads are misses and writes answer
 //! [`Status::Restarting`]; the next call reconnects, with a bounded back-off.
 //!
+//! A process may hold any number of clients, of one daemon or of several: each is a session of its
+//! own (at most 1,024 a node), with its own leases, pins and counters, and they share nothing. A
+//! client and its clones are one session, used by any number of threads at the same time: calls are
+//! independent, and whoever has seen a write return, in whatever thread or client, reads it or a
+//! newer one. Views and write buffers may be dropped on any thread.
+//!
 //! ```no_run
 //! use chariot_client::{Client, ConnectOptions, GetOptions, SetOptions, Target};
 //!
@@ -31,10 +37,12 @@ mod error;
 mod handshake;
 mod local;
 mod mode;
+mod objects;
 mod options;
 mod ranges;
 mod remote;
 mod sink;
+mod stats;
 mod transport;
 mod view;
 mod write_buffer;
@@ -44,8 +52,12 @@ pub use chariot_proto::{Status, StatusClass, WriteMode};
 pub use crate::async_client::AsyncClient;
 pub use crate::client::{Client, Place};
 pub use crate::error::Error;
-pub use crate::options::{
-    ConnectOptions, GetOptions, Secret, SetOptions, SharedMemory, Target, Version,
+pub use crate::objects::{
+    AsyncObjects, LatchKind, NESTED_KEYS_MAX, ObjectBuffer, Objects, TX_KEYS_MAX,
 };
+pub use crate::options::{
+    ConnectOptions, GetOptions, ReadPath, Secret, SetOptions, SharedMemory, Target, Version,
+};
+pub use crate::stats::ClientStats;
 pub use crate::view::View;
 pub use crate::write_buffer::WriteBuffer;

@@ -18,6 +18,7 @@ pub(crate) mod fake;
 mod jobs;
 mod lease_cache;
 mod lookup;
+mod object_job;
 mod operations;
 mod port;
 mod staging;
@@ -33,7 +34,7 @@ mod tests;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -49,8 +50,12 @@ use self::port::{NewLease, PortState, ReapSink};
 use self::staging::Staging;
 use crate::error::Error;
 use crate::handshake::Conversation;
+use crate::options::ReadPath;
+use crate::stats::Counters;
 
 pub(crate) use self::buffers::{LeasedBytes, PinnedBytes};
+pub(crate) use self::object_job::ObjectAsk;
+pub(crate) use self::write_job::Reserve;
 
 /// Memory for one value that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +85,7 @@ struct Terms {
     spin: Duration,
     checksum: bool,
     request_timeout: Duration,
+    read_path: ReadPath,
 }
 
 /// One shard of the session: its lock, its pins, its bell.
@@ -139,6 +145,8 @@ pub(crate) struct LocalSession {
     life: LifeView,
     arena: Arena,
     terms: Terms,
+    /// The client's.
+    counters: Arc<Counters>,
     broken: AtomicBool,
     driver: Driver,
     /// This session, for its driver.
@@ -252,8 +260,8 @@ impl LocalSession {
             (Ok(()), None) => {},
             (Err(error), _) | (Ok(()), Some(error)) => return Err(self.give_up(error)),
         }
-        for window in state.left_windows.drain(..) {
-            self.arena.leave_window(window);
+        for (offset, slot_len) in state.left_slots.drain(..) {
+            self.arena.leave_window(offset, slot_len);
         }
         Ok(())
     }
@@ -297,10 +305,16 @@ impl LocalSession {
     fn unplace(&self, hash: KeyHash, place: Place) {
         match place {
             Place::Lease(slot) => {
-                self.port(hash.shard(self.shard_count()))
-                    .lock()
-                    .leases
-                    .put_back(slot);
+                let port = self.port(hash.shard(self.shard_count()));
+                let mut state = port.lock();
+                state.put_back(slot);
+                // Nobody may call for long: what is no use here goes back at once.
+                if state.ring.is_some() && state.return_surplus() && state.publish() {
+                    drop(state);
+                    if let Err(error) = port.ring_bell() {
+                        self.give_up(error);
+                    }
+                }
             },
             Place::Staging { offset, len } => self.free_staging(offset, len),
         }
@@ -329,12 +343,9 @@ impl ReapSink for Arrivals<'_> {
         match self
             .session
             .arena
-            .open_window(lease.offset, lease.len, lease.count)
+            .open_window(lease.offset, lease.slot_len, lease.slots)
         {
-            Ok(window) => {
-                let slot_len = lease.len / u64::from(lease.count);
-                leases.add(lease.offset, slot_len, lease.count, lease.class, window);
-            },
+            Ok(()) => leases.add(lease.offset, lease.slot_len, lease.slots, lease.class),
             Err(error) => {
                 let cause = "cannot make leased memory writable";
                 self.failed = Some(Error::new(Status::Internal, cause).with_source(error));

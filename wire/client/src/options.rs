@@ -14,8 +14,9 @@ use chariot_proto::limits::TTL_MS_MAX;
 pub(crate) const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time allowed for session birth.
 pub(crate) const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a caller polls for its answer before it sleeps (design §6).
-pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+/// How long a caller polls for its answer before it sleeps, at most: the daemon advises what a
+/// sleep costs on its machine, 50 to 400 µs.
+pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(400);
 /// Most idle TCP connections kept by one remote client.
 pub(crate) const DEFAULT_REMOTE_CONNECTIONS: usize = 8;
 
@@ -39,6 +40,17 @@ pub enum SharedMemory {
     Never,
     /// An error where [`SharedMemory::Auto`] would fall back to TCP.
     Require,
+}
+
+/// Which way reads go in a session over shared memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadPath {
+    /// Through the shared index, without a message; the shard is asked for what it cannot tell.
+    #[default]
+    Index,
+    /// Every read asks the shard: slower by a round trip, and known to it exactly. For comparing
+    /// the two, and for finding out which of them misbehaves.
+    Ring,
 }
 
 /// A secret key: shown as `***` by `Debug`, otherwise plain bytes.
@@ -89,20 +101,23 @@ pub struct ConnectOptions {
     pub connect_timeout: Duration,
     /// Time allowed for a call whose options set no deadline; at least a microsecond.
     pub request_timeout: Duration,
-    /// How long a caller polls for its answer before it sleeps. Zero where the process may use one
+    /// How long a caller polls for its answer before it sleeps, at most: the daemon's advice (50 to
+    /// 400 µs, what a sleep and a wake cost there) holds too. None where the process may use one
     /// CPU only, or only CPUs that the daemon's shards own.
     pub spin: Duration,
     /// Whether written values carry a CRC32C, and whether payload received over TCP is checked.
     pub checksum: bool,
     /// Whether shared memory may be used.
     pub shared_memory: SharedMemory,
+    /// Which way reads go over shared memory.
+    pub read_path: ReadPath,
     /// Most TCP connections kept open between calls (remote sessions), at least 1.
     pub remote_connections: usize,
 }
 
 impl ConnectOptions {
     /// Returns the defaults for a target: default tenant, no credentials, 5 s for connecting and
-    /// for a call, 50 µs of polling, checksums on, shared memory when possible.
+    /// for a call, polling as the daemon advises, checksums on, shared memory when possible.
     pub fn new(target: Target) -> Self {
         Self {
             target,
@@ -114,6 +129,7 @@ impl ConnectOptions {
             spin: DEFAULT_SPIN,
             checksum: true,
             shared_memory: SharedMemory::Auto,
+            read_path: ReadPath::Index,
             remote_connections: DEFAULT_REMOTE_CONNECTIONS,
         }
     }

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::local::LocalSession;
 use crate::options::{ConnectOptions, SharedMemory, Target};
 use crate::remote::RemoteSession;
+use crate::stats::Counters;
 
 /// A session over one of the transports; cheap to clone.
 #[derive(Clone, Debug)]
@@ -56,10 +57,10 @@ pub(crate) fn check_options(options: &ConnectOptions) -> Result<(), Error> {
 
 /// Connects as the options say: over the unix socket, over TCP, or over TCP and from there to the
 /// unix socket of the same daemon.
-pub(crate) fn connect(options: &ConnectOptions) -> Result<Link, Error> {
+pub(crate) fn connect(options: &ConnectOptions, counters: &Arc<Counters>) -> Result<Link, Error> {
     let address = match &options.target {
         Target::Unix(path) => {
-            return Ok(Link::Local(LocalSession::connect(path, options)?));
+            return Ok(Link::Local(LocalSession::connect(path, options, counters)?));
         },
         Target::Tcp(address) => address,
     };
@@ -67,7 +68,7 @@ pub(crate) fn connect(options: &ConnectOptions) -> Result<Link, Error> {
     if options.shared_memory == SharedMemory::Never {
         return Ok(Link::Remote(Arc::new(remote)));
     }
-    match switch_to_local(&remote.socket_path(), remote.boot_id(), options) {
+    match switch_to_local(&remote.socket_path(), remote.boot_id(), options, counters) {
         Ok(local) => Ok(Link::Local(local)),
         Err(error) if options.shared_memory == SharedMemory::Require => Err(error),
         // Another host, another mount namespace, another user: TCP works all the same.
@@ -75,14 +76,19 @@ pub(crate) fn connect(options: &ConnectOptions) -> Result<Link, Error> {
     }
 }
 
-fn switch_to_local(path: &Path, boot_id: u64, options: &ConnectOptions) -> Result<Local, Error> {
+fn switch_to_local(
+    path: &Path,
+    boot_id: u64,
+    options: &ConnectOptions,
+    counters: &Arc<Counters>,
+) -> Result<Local, Error> {
     if path == Path::new("") {
         return Err(Error::new(
             Status::NotSupported,
             "the daemon names no unix socket",
         ));
     }
-    let local = LocalSession::connect(path, options)?;
+    let local = LocalSession::connect(path, options, counters)?;
     if local.boot_id() != boot_id {
         return Err(Error::new(
             Status::NotSupported,

@@ -102,10 +102,13 @@ opcode_table! {
     Replicate = 38, Reserved, "keep copies on other nodes";
     EventRead = 39, Reserved, "read events from a cursor on";
     QuotaSet = 40, Reserved, "bound what a tenant holds";
-    ObjectLatch = 41, Reserved, "lock an object for one user";
+    ObjectLatch = 41, Ring, "take or release a latch of an object";
     StreamOp = 42, Reserved, "operate on a stream";
     DeviceOp = 43, Reserved, "operate on memory of an accelerator";
-    MultiSetTx = 44, Reserved, "store several values or none";
+    MultiSetTx = 44, Ring, "begin or decide a transaction that stores several values or none";
+    ObjectRef = 45, Ring, "add, drop or count references to an object";
+    ObjectNest = 46, Ring, "hold keys for the next version of their parent";
+    ObjectBind = 47, Ring, "tie held keys to a version of their parent, or seal that version";
     Hello = 64, Frame, "open a session: versions, features, tenant, access key";
     Challenge = 65, Frame, "answer a hello: version chosen, nonce to prove the secret with";
     Proof = 66, Frame, "prove the secret";
@@ -160,7 +163,11 @@ mod tests {
     #[test]
     fn reserved_opcodes_are_met_nowhere() {
         for &opcode in Opcode::ALL {
-            assert_eq!(opcode.is_reserved(), (32..=44).contains(&opcode.as_u8()));
+            let number = opcode.as_u8();
+            assert_eq!(
+                opcode.is_reserved(),
+                (32..=43).contains(&number) && number != Opcode::ObjectLatch.as_u8()
+            );
             assert_eq!(
                 opcode.is_reserved(),
                 !opcode.is_framed() && !opcode.is_ringed()

@@ -93,6 +93,7 @@ status_table! {
     NotFound = 300, "no such key", "none needed: a miss";
     Exists = 400, "the key exists and if-absent was asked", "use the value that is there, or write without if-absent";
     Pinned = 401, "a pin or an unfinished transfer holds the object", "release views of it, then repeat";
+    Sealed = 402, "the object is sealed: its value will never change", "publish under another key";
     InvalidArgument = 500, "an argument has no meaning", "correct the argument that the message names";
     KeyInvalid = 501, "the key is empty, too long or holds a byte outside the alphabet", "use 1 to 1024 bytes of letters, digits and ~.-/_!@#%^&*()+=:;";
     TooLarge = 502, "a value, a batch or a frame is over its limit", "send less at a time; the limits are in the welcome";
@@ -121,7 +122,7 @@ impl Status {
             Self::Timeout | Self::Restarting | Self::Again => StatusClass::Retry,
             Self::Busy | Self::OutOfMemory | Self::MetadataFull => StatusClass::Busy,
             Self::NotFound => StatusClass::Missing,
-            Self::Exists | Self::Pinned => StatusClass::Conflict,
+            Self::Exists | Self::Pinned | Self::Sealed => StatusClass::Conflict,
             Self::InvalidArgument
             | Self::KeyInvalid
             | Self::TooLarge

@@ -82,7 +82,8 @@ fn main() {
         "{:>9} {:>10} {:>10} {:>10} {:>10} {:>10}",
         "keys", "insert ns", "find ns", "batch ns", "absent ns", "bytes/key"
     );
-    // `index_speed KEYS FINDS` runs one row, to count instructions under valgrind.
+    // `index_speed KEYS FINDS KINDS` runs one row, to count instructions under valgrind. KINDS is a
+    // sum: 1 finds one at a time, 2 in batches, 4 finds what is absent.
     let arguments: Vec<u64> = std::env::args()
         .skip(1)
         .map(|argument| argument.parse().unwrap())
@@ -104,21 +105,23 @@ fn main() {
         let reader =
             IndexReader::new(Mapping::read_only(read_only.as_fd(), 0, len).unwrap()).unwrap();
         let finds = arguments.get(1).copied().unwrap_or(2_000_000);
+        let kinds = arguments.get(2).copied().unwrap_or(7);
+        let of_kind = |kind| if kinds & kind == 0 { 0 } else { finds };
         for key in 0..keys {
             black_box(find(&reader, key));
         }
         let started = processor_time();
         let mut odd = 0;
-        for turn in 0..finds {
+        for turn in 0..of_kind(1) {
             odd = find(&reader, (mix(turn) + odd) % keys);
         }
         black_box(odd);
         let find = nanoseconds(started, finds);
         let started = processor_time();
-        find_batches(&reader, keys, finds);
+        find_batches(&reader, keys, of_kind(2));
         let batch = nanoseconds(started, finds);
         let started = processor_time();
-        for turn in 0..finds {
+        for turn in 0..of_kind(4) {
             let (hi, lo) = hash(turn + keys);
             assert_eq!(reader.find(hi, lo), Lookup::Absent);
         }

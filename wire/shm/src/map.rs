@@ -195,6 +195,25 @@ impl Mapping {
         self.advise(offset, len, libc::MADV_POPULATE_WRITE)
     }
 
+    /// Counts the bytes of the mapped memory that have pages now, whoever made them: this process
+    /// or another one that maps the same file. O(pages).
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: `ENOMEM` or `EAGAIN` when it is short of memory itself.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        // SAFETY: sysconf only reads a number; the argument is a known one.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page = usize::try_from(page).map_err(|_negative| io::Error::last_os_error())?;
+        let mut pages = vec![0_u8; self.len.div_ceil(page)];
+        let start = self.address(0, self.len);
+        // SAFETY: the range is exactly our mapping, and `pages` has a byte for each page of it.
+        sys::check(unsafe { libc::mincore(start, self.len, pages.as_mut_ptr()) })?;
+        // Only the lowest bit is defined.
+        let resident = pages.iter().filter(|&&page| page & 1 == 1).count();
+        Ok((resident * page) as u64)
+    }
+
     /// Asks for huge pages under the whole mapping, where the kernel allows them for shared memory.
     ///
     /// # Errors

@@ -21,10 +21,10 @@ use crate::sync::{Memory, Step};
 pub struct MappedMemory {
     base: NonNull<u8>,
     len: usize,
-    _mapping: Arc<Mapping>,
+    mapping: Arc<Mapping>,
 }
 
-// SAFETY: `base` points into `_mapping`, which is Send + Sync and outlives it; all access is by
+// SAFETY: `base` points into `mapping`, which is Send + Sync and outlives it; all access is by
 // atomics, or by byte copies that the protocols order.
 unsafe impl Send for MappedMemory {}
 // SAFETY: as for Send.
@@ -42,8 +42,13 @@ impl MappedMemory {
         Self {
             base,
             len,
-            _mapping: Arc::new(mapping),
+            mapping: Arc::new(mapping),
         }
+    }
+
+    /// Lends the mapping under it.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
     }
 
     /// Answers the length in bytes.

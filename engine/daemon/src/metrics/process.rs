@@ -7,6 +7,10 @@ use std::path::Path;
 pub struct ProcessFacts {
     /// Resident bytes, shared memory included.
     pub resident_bytes: u64,
+    /// Resident bytes of its own: heap, stacks.
+    pub private_bytes: u64,
+    /// Resident bytes of files: the program itself.
+    pub file_bytes: u64,
     /// CPU seconds, user and system.
     pub cpu_seconds: f64,
     /// Open descriptors.
@@ -20,13 +24,19 @@ impl ProcessFacts {
     /// ticks, which Linux fixes at 100 a second for user space on every supported architecture.
     pub fn read(directory: &Path, start_unix_s: u64) -> Self {
         let text = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap_or_default();
-        let resident_kib = text("status")
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        let status = text("status");
+        let bytes_of = |name: &str| {
+            let kib = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+            kib.unwrap_or(0) * 1_024
+        };
         let open_fds = std::fs::read_dir(directory.join("fd")).map_or(0, Iterator::count);
         ProcessFacts {
-            resident_bytes: resident_kib.unwrap_or(0) * 1_024,
+            resident_bytes: bytes_of("VmRSS:"),
+            private_bytes: bytes_of("RssAnon:"),
+            file_bytes: bytes_of("RssFile:"),
             cpu_seconds: cpu_ticks(&text("stat")).unwrap_or(0) as f64 / 100.0,
             open_fds: open_fds as u64,
             start_unix_s,

@@ -86,7 +86,7 @@ pub static METRICS: &[Metric] = &[
             }
         }),
     },
-    shard("chariot_hits_total", Counter, "lookups", "Lookups of reading operations that found their key.", Stable, |s| s.hits as f64),
+    shard("chariot_hits_total", Counter, "lookups", "Lookups of reading operations that found their key. A lower bound: reads through the shared index are known by notes that may be lost, misses there not at all; clients count their own exactly.", Stable, |s| s.hits as f64),
     shard("chariot_misses_total", Counter, "lookups", "Lookups of reading operations that did not.", Stable, |s| s.misses as f64),
     shard("chariot_written_bytes_total", Counter, "bytes", "Payload received from clients.", Stable, |s| s.bytes_written as f64),
     shard("chariot_read_bytes_total", Counter, "bytes", "Payload handed to clients.", Stable, |s| s.bytes_read as f64),
@@ -130,9 +130,12 @@ pub static METRICS: &[Metric] = &[
     node("chariot_sessions_opened_total", Counter, "sessions", "Sessions opened.", Stable, |s| s.node.sessions_opened as f64),
     node("chariot_sessions_refused_total", Counter, "sessions", "Sessions refused: too many, wrong proof or version.", Stable, |s| s.node.sessions_refused as f64),
     node("chariot_session_memory_bytes", Gauge, "bytes", "Memory of sessions: rings, pins, staging.", Stable, |s| s.node.session_bytes as f64),
+    node("chariot_session_committed_bytes", Gauge, "bytes", "Memory that the open sessions may touch.", Stable, |s| s.node.session_committed_bytes as f64),
+    node("chariot_session_max_bytes", Gauge, "bytes", "The most that open sessions may touch: --session-memory.", Stable, |s| s.node.session_max_bytes as f64),
     node("chariot_populated_bytes", Gauge, "bytes", "Arena bytes backed by pages.", Stable, |s| s.node.populated_bytes as f64),
     node("chariot_granules_free_bytes", Gauge, "bytes", "Arena bytes in granules that no shard holds.", Stable, |s| s.node.granules_free_bytes as f64),
-    node("chariot_accounted_bytes", Gauge, "bytes", "Populated arena, metadata and session memory together; compare with the process.", Stable, super::Snapshot::accounted_bytes),
+    node("chariot_base_bytes", Gauge, "bytes", "The process without its load: the program's pages, and the private memory it had when it began to serve.", Stable, |s| s.base_bytes() as f64),
+    node("chariot_accounted_bytes", Gauge, "bytes", "Populated arena, metadata, sessions and base together; within 2 % of the process's memory.", Stable, super::Snapshot::accounted_bytes),
     node("chariot_process_resident_bytes", Gauge, "bytes", "Resident memory of the process as the kernel counts it.", Stable, |s| s.process.resident_bytes as f64),
     node("chariot_process_cpu_seconds_total", Counter, "seconds", "CPU time of the process, user and system.", Stable, |s| s.process.cpu_seconds),
     node("chariot_process_open_fds", Gauge, "descriptors", "Open file descriptors.", Stable, |s| s.process.open_fds as f64),
@@ -140,6 +143,11 @@ pub static METRICS: &[Metric] = &[
 ];
 
 impl super::Snapshot {
+    /// Bytes of the process that no load explains.
+    fn base_bytes(&self) -> u64 {
+        self.base_private_bytes + self.process.file_bytes
+    }
+
     /// Bytes that the node can name an owner for.
     fn accounted_bytes(&self) -> f64 {
         let metadata: u64 = self
@@ -149,6 +157,7 @@ impl super::Snapshot {
             .flatten()
             .map(|s| s.metadata_bytes)
             .sum();
-        (self.node.populated_bytes + self.node.session_bytes + metadata) as f64
+        let base = self.base_bytes();
+        (self.node.populated_bytes + self.node.session_bytes + metadata + base) as f64
     }
 }

@@ -92,27 +92,38 @@ impl Chunk {
         (slot < u32::from(self.slots)).then_some(slot)
     }
 
-    /// Finds the longest run of free slots, stopping at the first of `want` slots.
-    fn free_run(&self, want: u32) -> (u32, u32) {
-        let (mut best, mut best_len) = (0, 0);
-        let (mut first, mut len) = (0, 0);
-        for slot in 0..u32::from(self.slots) {
-            if self.is_live(slot) {
-                len = 0;
-                continue;
-            }
-            if len == 0 {
-                first = slot;
-            }
-            len += 1;
-            if len > best_len {
-                (best, best_len) = (first, len);
-                if len == want {
-                    break;
-                }
-            }
+    /// The free slots of 64, from slot `word * 64` on.
+    fn free_bits(&self, word: u32) -> u64 {
+        let exist = u32::from(self.slots) - word * WORD_BITS;
+        let all = u64::MAX >> (WORD_BITS - exist.min(WORD_BITS));
+        !self.bits[word as usize] & all
+    }
+}
+
+/// Free slots of one chunk, or some of them, among 64 neighbours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FreeSlots {
+    pub(super) chunk: u32,
+    /// The slot of bit 0, a multiple of 64.
+    pub(super) first: u32,
+    /// Not 0.
+    pub(super) bits: u64,
+}
+
+impl FreeSlots {
+    pub(super) fn count(&self) -> u32 {
+        self.bits.count_ones()
+    }
+
+    /// The lowest `most` of them.
+    pub(super) fn at_most(self, most: u32) -> Self {
+        assert!(most > 0, "a set has a slot");
+        let mut bits = self.bits;
+        // At most 63 turns; the usual request is for 64 and takes none.
+        while bits.count_ones() > most {
+            bits ^= 1 << (WORD_BITS - 1 - bits.leading_zeros());
         }
-        (best, best_len)
+        Self { bits, ..self }
     }
 }
 
@@ -237,40 +248,68 @@ impl Slabs {
             .chunk(index)
             .first_free()
             .expect("a partial chunk has a free slot");
-        self.take_run(index, slot, 1);
+        self.take(FreeSlots {
+            chunk: index,
+            first: slot / WORD_BITS * WORD_BITS,
+            bits: 1 << (slot % WORD_BITS),
+        });
         Some((index, slot))
     }
 
-    /// Finds a run of free slots of the class: the first of `want`, else the longest seen.
-    pub(super) fn find_run(&self, class: u8, want: u32) -> Option<(u32, u32, u32)> {
-        // Chunks looked at; a lease of a fragment costs a further round trip, a scan costs more.
+    /// Finds free slots of the class among 64 neighbours: the first with `want`, else the most
+    /// seen.
+    pub(super) fn find_free(&self, class: u8, want: u32) -> Option<FreeSlots> {
+        // Chunks looked at, of 16 words each at most.
         const LOOK_MAX: usize = 4;
-        let mut best: Option<(u32, u32, u32)> = None;
+        let mut best: Option<FreeSlots> = None;
         let mut index = self.class(class).partial;
         for _ in 0..LOOK_MAX {
-            if index == NIL || best.is_some_and(|(_, _, count)| count >= want) {
+            if index == NIL {
                 break;
             }
-            let (first, count) = self.chunk(index).free_run(want);
-            if best.is_none_or(|(_, _, most)| count > most) {
-                best = Some((index, first, count));
+            let slots = u32::from(self.chunk(index).slots);
+            for word in 0..slots.div_ceil(WORD_BITS) {
+                let bits = self.chunk(index).free_bits(word);
+                if bits.count_ones() > best.map_or(0, |free| free.count()) {
+                    best = Some(FreeSlots {
+                        chunk: index,
+                        first: word * WORD_BITS,
+                        bits,
+                    });
+                }
+                if best.is_some_and(|free| free.count() >= want) {
+                    return best;
+                }
             }
             index = self.chunk(index).next;
         }
         best
     }
 
+    /// The free slots among the first 64 of a chunk that was made just now.
+    pub(super) fn first_free(&self, chunk: u32) -> FreeSlots {
+        let bits = self.chunk(chunk).free_bits(0);
+        assert!(bits != 0, "a new chunk is empty");
+        FreeSlots {
+            chunk,
+            first: 0,
+            bits,
+        }
+    }
+
     /// Marks slots live that are free now.
-    pub(super) fn take_run(&mut self, index: u32, first: u32, count: u32) {
-        let chunk = self.chunk_mut(index);
-        for slot in first..first + count {
-            chunk.set_live(slot, true);
+    pub(super) fn take(&mut self, free: FreeSlots) {
+        let chunk = self.chunk_mut(free.chunk);
+        let mut bits = free.bits;
+        while bits != 0 {
+            chunk.set_live(free.first + bits.trailing_zeros(), true);
+            bits &= bits - 1;
         }
         let (class, full) = (chunk.class, chunk.live == chunk.slots);
         if full {
-            self.relist(index, List::Full);
+            self.relist(free.chunk, List::Full);
         }
-        self.class_mut(class).live += count;
+        self.class_mut(class).live += free.count();
     }
 
     /// Frees a live slot; tells whether the chunk is empty now.

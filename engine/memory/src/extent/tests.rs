@@ -114,14 +114,14 @@ impl Run {
                 }
             },
             Op::Run(len, count) => {
-                if let Some(run) = self.allocator.allocate_run(len, count) {
-                    assert!(run.count >= 1 && run.count <= count.min(RUN_SLOTS_MAX));
-                    assert!(run.slot_len >= len);
-                    for slot in 0..u64::from(run.count) {
-                        let offset = run.offset + slot * run.slot_len;
-                        assert_eq!(self.allocator.block_len(offset), Some(run.slot_len));
-                        self.check_room(offset, run.slot_len);
-                        self.model.insert(offset, run.slot_len);
+                if let Some(set) = self.allocator.allocate_set(len, count) {
+                    assert!(set.count() >= 1 && set.count() <= count.min(RUN_SLOTS_MAX));
+                    assert_eq!(set.slots & 1, 1, "the first slot is one of them");
+                    assert!(set.slot_len >= len);
+                    for offset in set.offsets() {
+                        assert_eq!(self.allocator.block_len(offset), Some(set.slot_len));
+                        self.check_room(offset, set.slot_len);
+                        self.model.insert(offset, set.slot_len);
                     }
                 }
             },

@@ -1,7 +1,9 @@
 //! The open sessions of the node, local and remote, for admission, `/sessions` and drain.
 //!
-//! Lives on: control thread; remote sessions are entered by messages of their shard. Bound:
-//! `sessions_max`.
+//! Lives on: control thread; remote sessions are entered by the shard that accepted them. Bounds:
+//! `sessions_max`, and the bytes that all sessions together may make the node commit
+//! (`session_memory_bytes`): what a client can touch is counted in full when the session opens,
+//! because nothing could stop it from touching it later.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -9,9 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use chariot_base::SessionId;
-use chariot_shm::ServerSession;
+use chariot_shm::{Mapping, ServerSession};
 use tokio::io::unix::AsyncFd;
 
+use crate::limits::{STAGING_BYTES, STAGING_MIN_BYTES};
 use crate::seam::SessionSummary;
 
 /// What it takes to turn on a local session.
@@ -43,11 +46,83 @@ struct Record {
     opened: Instant,
     /// Known once a local session was welcomed.
     local: Option<LocalHandle>,
+    /// Bytes that it may touch.
+    committed: u64,
+    /// Its memories, for a local one: to be counted.
+    memory: Option<SessionMemory>,
+}
+
+/// The memories of a local session. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionMemory {
+    /// Rings and pins.
+    pub(crate) session: ServerSession,
+    /// What a strict session writes into.
+    pub(crate) staging: Option<Arc<Mapping>>,
+}
+
+impl SessionMemory {
+    /// Bytes that have pages; what the kernel does not tell counts as none.
+    fn resident_bytes(&self) -> u64 {
+        let staging = self
+            .staging
+            .as_ref()
+            .map(|staging| staging.resident_bytes());
+        self.session.resident_bytes().unwrap_or(0) + staging.map_or(0, |bytes| bytes.unwrap_or(0))
+    }
+}
+
+/// What a newcomer needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// Bytes of rings and pins; 0 for a remote session.
+    pub(crate) session_bytes: u64,
+    /// Whether it writes through staging memory.
+    pub(crate) is_strict: bool,
+}
+
+impl Need {
+    /// What a remote session needs: no memory that it could touch.
+    pub(crate) const REMOTE: Self = Self {
+        session_bytes: 0,
+        is_strict: false,
+    };
+}
+
+/// A session that was let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entered {
+    /// Its number.
+    pub(crate) id: SessionId,
+    /// Bytes of its staging memory; 0 for one that needs none.
+    pub(crate) staging_bytes: u64,
+}
+
+/// Why a session was not let in: `Busy`, with this text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Full {
+    /// The table is full.
+    #[error("this node serves {0} sessions already; close some")]
+    Sessions(usize),
+    /// The sessions' memory is.
+    #[error(
+        "the open sessions may fill the {max} bytes of --session-memory, {left} are left and this \
+         one needs {need}; close some, or raise --session-memory"
+    )]
+    Memory {
+        /// The setting.
+        max: u64,
+        /// What is left of it.
+        left: u64,
+        /// What the newcomer needs at least.
+        need: u64,
+    },
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     open: BTreeMap<u64, Record>,
+    committed: u64,
     opened: u64,
     refused: u64,
 }
@@ -57,13 +132,15 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Registry {
     sessions_max: usize,
+    memory_max: u64,
     inner: Mutex<Inner>,
 }
 
 impl Registry {
     /// Makes an empty table.
-    pub(crate) fn new(sessions_max: u16) -> Self {
+    pub(crate) fn new(sessions_max: u16, memory_max: u64) -> Self {
         Self {
+            memory_max,
             sessions_max: usize::from(sessions_max),
             inner: Mutex::new(Inner::default()),
         }
@@ -75,26 +152,71 @@ impl Registry {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Enters a session; `None` when the table is full.
-    #[must_use]
+    /// Enters a session.
+    ///
+    /// Staging memory is what is left to give, halved twice, up to its maximum: the first strict
+    /// session does not leave the next one without.
     pub(crate) fn open(
         &self,
+        need: Need,
         summary: impl FnOnce(SessionId) -> SessionSummary,
-    ) -> Option<SessionId> {
+    ) -> Result<Entered, Full> {
         let mut inner = self.lock();
         if inner.open.len() >= self.sessions_max {
             inner.refused += 1;
-            return None;
+            return Err(Full::Sessions(self.sessions_max));
         }
+        let left = self.memory_max - inner.committed;
+        let staging_min = u64::from(need.is_strict) * STAGING_MIN_BYTES;
+        let Some(spare) = left.checked_sub(need.session_bytes + staging_min) else {
+            inner.refused += 1;
+            return Err(Full::Memory {
+                max: self.memory_max,
+                left,
+                need: need.session_bytes + staging_min,
+            });
+        };
+        let staging_bytes = if need.is_strict {
+            let share = spare / 4 / STAGING_MIN_BYTES * STAGING_MIN_BYTES;
+            share.clamp(STAGING_MIN_BYTES, STAGING_BYTES)
+        } else {
+            0
+        };
+        let committed = need.session_bytes + staging_bytes;
+        inner.committed += committed;
         inner.opened += 1;
         let id = SessionId(inner.opened);
         let record = Record {
             summary: summary(id),
             opened: Instant::now(),
+            committed,
+            memory: None,
             local: None,
         };
         inner.open.insert(id.0, record);
-        Some(id)
+        Ok(Entered { id, staging_bytes })
+    }
+
+    /// Notes a session's memories, so that they are counted until it is closed.
+    pub(crate) fn count_memory(&self, id: SessionId, memory: SessionMemory) {
+        if let Some(record) = self.lock().open.get_mut(&id.0) {
+            record.memory = Some(memory);
+        }
+    }
+
+    /// Bytes of all sessions' memories that have pages. O(pages): for the control thread.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let memories: Vec<SessionMemory> = {
+            let inner = self.lock();
+            let records = inner.open.values();
+            records.filter_map(|record| record.memory.clone()).collect()
+        };
+        memories.iter().map(SessionMemory::resident_bytes).sum()
+    }
+
+    /// Bytes that the open sessions may touch, and the most that they may.
+    pub(crate) fn committed_bytes(&self) -> (u64, u64) {
+        (self.lock().committed, self.memory_max)
     }
 
     /// Counts a session that was refused before it had a number.
@@ -134,7 +256,15 @@ impl Registry {
 
     /// Forgets a session.
     pub(crate) fn close(&self, id: SessionId) {
-        let gone = self.lock().open.remove(&id.0);
+        let gone = {
+            let mut inner = self.lock();
+            let gone = inner.open.remove(&id.0);
+            if let Some(gone) = &gone {
+                inner.committed -= gone.committed;
+            }
+            gone
+        };
+        // Unmapped here, outside the lock.
         assert!(gone.is_some(), "a session is closed once: {id:?}");
     }
 
@@ -160,26 +290,57 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_and_a_close_makes_room() {
-        let registry = Registry::new(1);
-        let first = registry
-            .open(|id| SessionSummary {
-                id: id.0,
-                ..Default::default()
-            })
-            .unwrap();
-        assert_eq!(registry.open(|_| SessionSummary::default()), None);
-        registry.close(first);
-        let second = registry.open(|_| SessionSummary::default()).unwrap();
-        assert_ne!(first, second, "numbers are never used twice");
+        let registry = Registry::new(1, 0);
+        let first = open(&registry, Need::REMOTE).unwrap();
+        assert_eq!(open(&registry, Need::REMOTE), Err(Full::Sessions(1)));
+        registry.close(first.id);
+        let second = open(&registry, Need::REMOTE).unwrap();
+        assert_ne!(first.id, second.id, "numbers are never used twice");
         let (_, counts) = registry.snapshot();
         assert_eq!(counts, [1, 0, 2, 1]);
     }
 
     #[test]
+    fn strict_sessions_share_what_is_left_and_never_more_than_the_limit() {
+        const MIB: u64 = 1 << 20;
+        let need = Need {
+            session_bytes: MIB,
+            is_strict: true,
+        };
+        let registry = Registry::new(1000, 3 << 30);
+        let first = open(&registry, need).unwrap();
+        assert_eq!(first.staging_bytes, STAGING_BYTES, "there is room for many");
+        let mut smallest = first.staging_bytes;
+        let refused = loop {
+            match open(&registry, need) {
+                Ok(entered) => smallest = smallest.min(entered.staging_bytes),
+                Err(refused) => break refused,
+            }
+            let (committed, max) = registry.committed_bytes();
+            assert!(committed <= max);
+        };
+        assert!(matches!(refused, Full::Memory { .. }), "{refused}");
+        assert_eq!(smallest, STAGING_MIN_BYTES);
+        registry.close(first.id);
+        let after = open(&registry, need).unwrap();
+        assert!(
+            after.staging_bytes > STAGING_MIN_BYTES,
+            "what was closed is free"
+        );
+    }
+
+    fn open(registry: &Registry, need: Need) -> Result<Entered, Full> {
+        registry.open(need, |id| SessionSummary {
+            id: id.0,
+            ..SessionSummary::default()
+        })
+    }
+
+    #[test]
     #[should_panic(expected = "closed once")]
     fn closing_twice_is_a_bug() {
-        let registry = Registry::new(1);
-        let id = registry.open(|_| SessionSummary::default()).unwrap();
+        let registry = Registry::new(1, 0);
+        let Entered { id, .. } = open(&registry, Need::REMOTE).unwrap();
         registry.close(id);
         registry.close(id);
     }

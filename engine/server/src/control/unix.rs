@@ -31,9 +31,9 @@ use tokio::time::timeout;
 
 use crate::control::handshake::{self, Admitted};
 use crate::control::random;
-use crate::control::registry::LocalHandle;
+use crate::control::registry::{Entered, LocalHandle, Need, SessionMemory};
 use crate::control::tenants::Tenant;
-use crate::limits::{HANDSHAKE_MS, STAGING_BYTES};
+use crate::limits::HANDSHAKE_MS;
 use crate::message::{Order, SessionEnd, SessionParts};
 use crate::node::Shared;
 use crate::seam::SessionSummary;
@@ -202,7 +202,11 @@ async fn birth(
         },
     };
     let trusted = is_trusted(shared, peer);
-    let Some(id) = shared.registry.open(|id| SessionSummary {
+    let need = Need {
+        session_bytes: crate::seam::session_bytes(shared.shard_count()),
+        is_strict: !trusted,
+    };
+    let entered = shared.registry.open(need, |id| SessionSummary {
         id: id.0,
         transport: "local",
         pid: peer.pid.cast_unsigned(),
@@ -210,12 +214,10 @@ async fn birth(
         tenant: tenant.name.clone(),
         trusted,
         ..SessionSummary::default()
-    }) else {
-        let text = format!(
-            "this node serves {} sessions already; close some",
-            shared.options.sessions_max
-        );
-        return refused(frames, &request, Status::Busy, &text).await;
+    });
+    let Entered { id, staging_bytes } = match entered {
+        Ok(entered) => entered,
+        Err(full) => return refused(frames, &request, Status::Busy, &full.to_string()).await,
     };
     match welcome(
         shared,
@@ -225,6 +227,7 @@ async fn birth(
             id,
             tenant,
             trusted,
+            staging_bytes,
         },
     )
     .await
@@ -310,6 +313,8 @@ struct Newcomer {
     id: SessionId,
     tenant: Arc<Tenant>,
     trusted: bool,
+    /// 0 for a trusted one.
+    staging_bytes: u64,
 }
 
 async fn welcome(
@@ -322,15 +327,21 @@ async fn welcome(
         id,
         tenant,
         trusted,
+        staging_bytes,
     } = newcomer;
     let geometry = SessionGeometry::new(shared.shard_count());
     let (memory, descriptors) = ServerSession::create(geometry, id.0)?;
     let staging = if trusted {
         None
     } else {
-        Some(Staging::create()?)
+        Some(Staging::create(staging_bytes)?)
     };
     let mapped = staging.as_ref().map(|staging| Arc::clone(&staging.mapping));
+    let counted = SessionMemory {
+        session: memory.clone(),
+        staging: mapped.clone(),
+    };
+    shared.registry.count_memory(id, counted);
     shared
         .order_all(|done| {
             let parts = SessionParts {
@@ -388,9 +399,9 @@ struct Staging {
 }
 
 impl Staging {
-    fn create() -> io::Result<Self> {
-        let file = Memfd::create("chariot-staging", STAGING_BYTES, MemfdOptions::default())?;
-        let len = usize::try_from(STAGING_BYTES).expect("staging fits the address space");
+    fn create(bytes: u64) -> io::Result<Self> {
+        let file = Memfd::create("chariot-staging", bytes, MemfdOptions::default())?;
+        let len = usize::try_from(bytes).expect("staging fits the address space");
         let mapping = Arc::new(Mapping::read_write(file.fd(), 0, len)?);
         Ok(Self { file, mapping })
     }

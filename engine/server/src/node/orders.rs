@@ -82,7 +82,7 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
     let options = StoreOptions {
         policy,
         epoch: 1,
-        entries_max: 0,
+        entries_max: shard.metadata.promised(),
     };
     let store = Store::new(writer, options);
     if let Some(home) = shard.home.as_mut() {
@@ -93,6 +93,7 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
         parts.secret,
         parts.arena,
         store,
+        shard.metadata.clone(),
     ));
 }
 

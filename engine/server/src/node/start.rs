@@ -20,7 +20,7 @@ use chariot_base::limits::GRANULE_BYTES;
 use chariot_memory::{GranuleLedger, LedgerOptions};
 use chariot_shard::{
     ControlReceiver, ControlSender, Mailboxes, ShardContext, ShardExecutor, ShardJoin, ShardSeat,
-    ShardSpec, SpinSetting, Watchdog, control_to_shard, mailboxes,
+    ShardSpec, SpinSetting, Watchdog, control_to_shard, mailboxes, measure_spin_us,
 };
 use chariot_shm::LifeThread;
 use chariot_shm::index::IndexOptions;
@@ -84,11 +84,13 @@ impl Node {
         let boot_id = random_u64().map_err(kernel("random bytes"))?;
         let (life, life_page) = LifeThread::start(boot_id, 1).map_err(kernel("life page"))?;
         let (wanted, wishes) = mpsc::unbounded_channel();
-        let (seats, senders, watchdog, readies) = seats(&options)?;
+        let spin_us = measure_spin_us(options.shards.first().map(|shard| shard.cpu));
+        let (seats, senders, watchdog, readies) = seats(&options, spin_us)?;
         let shape = shape(&options, boot_id);
         let shared = Arc::new(Shared {
-            registry: Registry::new(options.sessions_max),
+            registry: Registry::new(options.sessions_max, options.session_memory_bytes),
             boot_id,
+            spin_us,
             senders,
             tenants: tokio::sync::Mutex::new(Tenants::new(shape)),
             known: Mutex::new(HashMap::new()),
@@ -119,11 +121,6 @@ impl Node {
 
 fn shape(options: &NodeOptions, boot_id: u64) -> TenantShape {
     let shard_count = u16::try_from(options.shards.len()).expect("at most 64 shards");
-    let policy = match options.eviction {
-        EvictionPolicy::Lru => Policy::Lru,
-        EvictionPolicy::S3Fifo => Policy::S3Fifo,
-    };
-    let entries = entries_for(options.metadata_bytes / u64::from(shard_count), policy);
     let ledger = GranuleLedger::new(ledger_options(options));
     TenantShape {
         virtual_granules: ledger.virtual_granules(),
@@ -131,9 +128,19 @@ fn shape(options: &NodeOptions, boot_id: u64) -> TenantShape {
         shard_count,
         index_options: IndexOptions {
             boot_id,
-            ..IndexOptions::new(entries)
+            // Sparse: what a tenant may fill of it is decided by its shard (`metadata.rs`).
+            ..IndexOptions::new(records_per_shard(options))
         },
     }
+}
+
+/// Records that a shard's share of the metadata memory holds, over all tenants.
+pub(super) fn records_per_shard(options: &NodeOptions) -> u32 {
+    let policy = match options.eviction {
+        EvictionPolicy::Lru => Policy::Lru,
+        EvictionPolicy::S3Fifo => Policy::S3Fifo,
+    };
+    entries_for(options.metadata_bytes / options.shards.len() as u64, policy)
 }
 
 fn ledger_options(options: &NodeOptions) -> LedgerOptions {
@@ -151,13 +158,15 @@ type Seats = (
     Vec<oneshot::Receiver<()>>,
 );
 
-fn seats(options: &NodeOptions) -> Result<Seats, StartError> {
+fn seats(options: &NodeOptions, auto_spin_us: u32) -> Result<Seats, StartError> {
     let mut seats = Vec::new();
     for (number, placement) in options.shards.iter().enumerate() {
         let spec = ShardSpec {
             cpu: Some(placement.cpu),
             spin: match options.spin {
-                SpinBudget::Auto => SpinSetting::Auto,
+                SpinBudget::Auto => SpinSetting::Auto {
+                    spin_us: auto_spin_us,
+                },
                 SpinBudget::Fixed(spin) => SpinSetting::Fixed {
                     spin_us: u32::try_from(spin.as_micros()).unwrap_or(u32::MAX),
                 },

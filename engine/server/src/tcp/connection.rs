@@ -14,6 +14,7 @@ use chariot_proto::{Direction, FrameHeader, FrameLimits, HEADER_LEN, Opcode, Sta
 use chariot_shard::{DataRing, IoFd, ShardContext};
 
 use crate::control::handshake::{self, Admitted};
+use crate::control::registry::Need;
 use crate::limits::{BODY_STEP_BYTES, HANDSHAKE_MS};
 use crate::node::Shared;
 use crate::shard::Shard;
@@ -155,20 +156,21 @@ async fn introduce(
                 .await;
         },
     };
-    let Some(id) = shared.registry.open(|id| crate::seam::SessionSummary {
-        id: id.0,
-        transport: "tcp",
-        peer: String::new(),
-        tenant: tenant.name.clone(),
-        ..crate::seam::SessionSummary::default()
-    }) else {
-        let text = format!(
-            "this node serves {} sessions already; close some",
-            shared.options.sessions_max
-        );
-        return newcomer
-            .refuse(&second, &Refused::new(Status::Busy, text))
-            .await;
+    let entered = shared
+        .registry
+        .open(Need::REMOTE, |id| crate::seam::SessionSummary {
+            id: id.0,
+            transport: "tcp",
+            peer: String::new(),
+            tenant: tenant.name.clone(),
+            ..crate::seam::SessionSummary::default()
+        });
+    let id = match entered {
+        Ok(entered) => entered.id,
+        Err(full) => {
+            let refused = Refused::new(Status::Busy, full.to_string());
+            return newcomer.refuse(&second, &refused).await;
+        },
     };
     let mut welcome: Welcome = shared.welcome_remote(&tenant, id);
     if !admitted.wants_shared_memory {

@@ -166,6 +166,10 @@ fn another_user_writes_through_staging_and_never_maps_the_arena_writable() {
         assert!(pattern::matches(&read.unwrap().unwrap(), index as u64));
     }
     assert_eq!(probe.ask("check"), "ok");
+    // What it stages in is the sessions' memory: what it touched, and all that it may touch.
+    let metrics = daemon.metrics();
+    assert!(metrics.total("chariot_session_memory_bytes") >= f64::from(3 << 20));
+    assert!(metrics.total("chariot_session_committed_bytes") >= f64::from(256 << 20));
     let mapped = mapped_files(probe.pid());
     let arenas: Vec<_> = mapped
         .iter()

@@ -10,12 +10,18 @@ mod frames;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod objects;
+#[cfg(test)]
 mod operations;
+#[cfg(test)]
+mod processes;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod rings;
 #[cfg(test)]
 mod syscalls;
+#[cfg(test)]
+mod transactions;
 #[cfg(test)]
 mod views;

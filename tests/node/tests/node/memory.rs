@@ -137,6 +137,93 @@ fn evictable_values_make_room_for_new_ones() {
     assert!(daemon.metrics().total("chariot_evictions_total") > 0.0);
 }
 
+/// What the kernel says of a process's memory, in bytes.
+fn rollup(pid: u32, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or_else(|| panic!("no {name} in\n{text}")) * 1024
+}
+
+#[test]
+fn metrics_add_up_to_the_memory_of_the_process() {
+    const ARENA: u64 = 512 << 20;
+    let daemon = Daemon::start_with(&DaemonOptions {
+        memory_mib: ARENA >> 20,
+        ..DaemonOptions::default()
+    });
+    wait::until("the arena is populated", || {
+        daemon.metrics().total("chariot_populated_bytes") >= ARENA as f64
+    });
+    // Small values make records and links, large ones fill the arena, views pin.
+    let clients: Vec<Client> = (0..8).map(|_| daemon.local()).collect();
+    let small = [7_u8; 512];
+    let keys: Vec<String> = (0..100_000).map(|index| format!("small/{index}")).collect();
+    for batch in keys.chunks(1000) {
+        let items: Vec<(&[u8], &[u8])> = batch
+            .iter()
+            .map(|key| (key.as_bytes(), &small[..]))
+            .collect();
+        for result in clients[0].mset(&items, &SetOptions::default()) {
+            result.unwrap();
+        }
+    }
+    let mut views = Vec::new();
+    for (index, client) in clients.iter().cycle().take(400).enumerate() {
+        let key = format!("large/{index}");
+        let value = pattern::value(2 * MIB, index as u64);
+        set_as(client, &key, &value, WriteMode::NoneEvict, wait::PATIENCE).unwrap();
+        if index % 40 == 0 {
+            views.extend(client.view(key.as_bytes()).unwrap());
+        }
+    }
+    let metrics = daemon.metrics();
+    let accounted = metrics.total("chariot_accounted_bytes");
+    let resident = rollup(daemon.pid(), "Rss:") as f64;
+    let off = (accounted - resident).abs() / resident;
+    assert!(
+        off <= 0.02,
+        "named {accounted}, resident {resident}: {:.1} % off",
+        off * 100.0
+    );
+    // Nobody but the daemon has its private memory: no part hides behind what clients map.
+    let private = rollup(daemon.pid(), "Pss_Anon:") as f64;
+    let named = metrics.total("chariot_metadata_bytes") + metrics.total("chariot_base_bytes");
+    assert!(private <= named * 1.02, "{private} private of {named}");
+    // The arena's own division, down to the byte.
+    let parts: f64 = [
+        "chariot_payload_bytes",
+        "chariot_lease_bytes",
+        "chariot_slack_bytes",
+        "chariot_free_bytes",
+        "chariot_granules_free_bytes",
+    ]
+    .iter()
+    .map(|name| metrics.total(name))
+    .sum();
+    // What waits for I/O is still payload.
+    let quarantine = metrics.total("chariot_quarantine_bytes")
+        - metrics.sum("chariot_quarantine_bytes", &["reason=\"io\""]);
+    assert!(
+        (parts + quarantine - ARENA as f64).abs() < 1.0,
+        "{parts} + {quarantine}"
+    );
+    // Eight sessions, each with rings, pins and what it touched of them.
+    let sessions = metrics.total("chariot_session_memory_bytes");
+    assert!(sessions >= 8.0 * 65_536.0, "{sessions}");
+    assert!(sessions <= metrics.total("chariot_session_committed_bytes"));
+    drop(views);
+    drop(clients);
+    wait::until("the sessions are gone", || {
+        let metrics = daemon.metrics();
+        let names = [
+            "chariot_session_memory_bytes",
+            "chariot_session_committed_bytes",
+        ];
+        names.iter().all(|name| metrics.total(name) < 1.0)
+    });
+}
+
 #[test]
 fn an_arena_full_of_pinned_values_refuses_and_recovers() {
     let daemon = Daemon::start();
@@ -155,12 +242,11 @@ fn an_arena_full_of_pinned_values_refuses_and_recovers() {
             WriteMode::NoneEvict,
             Duration::from_millis(300),
         ) {
-            // With everything else pinned, memory lent ahead can come from this very value.
+            // With everything else pinned, memory lent ahead does not come from this very value.
             Ok(_) => {
                 refusals = 0;
-                if let Some(view) = holder.view(key.as_bytes()).unwrap() {
-                    views.push((view, index));
-                }
+                let view = holder.view(key.as_bytes()).unwrap();
+                views.push((view.expect("it was just published"), index));
             },
             Err(error) => {
                 assert!(is_refused(error.status()), "{error}");
@@ -226,6 +312,67 @@ fn a_writer_alone_reaches_nearly_all_of_it_after_another_filled_it_and_idles() {
         .filter(|found| *found.as_ref().unwrap())
         .count();
     assert!(found * 10 >= 1_024 * 9, "{found} of 1,024 values fit");
+}
+
+#[test]
+fn idle_leases_are_recalled_when_the_session_next_calls() {
+    let daemon = Daemon::start();
+    let writer = daemon.local();
+    // A class of slots for each length, each with some of them idle.
+    for doubled in 6..23 {
+        for (step, len) in [4_u64 << doubled, 6 << doubled].into_iter().enumerate() {
+            let value = pattern::value(usize::try_from(len / 4).unwrap() + 4096, len);
+            for count in 0..6 {
+                let key = format!("class/{doubled}/{step}/{count}");
+                set_as(&writer, &key, &value, WriteMode::NoneEvict, wait::PATIENCE).unwrap();
+            }
+        }
+    }
+    let leased = || daemon.metrics().total("chariot_lease_bytes");
+    let before = leased();
+    assert!(before >= 8.0 * MIB as f64, "{before} bytes lie idle");
+    // Sixty more sessions: each may hold less.
+    let others: Vec<Client> = (0..60).map(|_| daemon.local()).collect();
+    for other in &others {
+        assert!(!other.delete(b"absent").unwrap(), "it opens its rings");
+    }
+    // Free memory by the sessions: what is left to each of 61 is below 2 MiB on both shards.
+    wait::until("the excess is back", || {
+        // So many that both shards are called.
+        for index in 0..32 {
+            writer.delete(format!("absent/{index}").as_bytes()).unwrap();
+        }
+        leased() <= 2.0 * 2.0 * MIB as f64
+    });
+}
+
+#[test]
+fn a_failed_batch_of_large_values_leaves_no_lease_behind() {
+    let daemon = Daemon::start();
+    let client = daemon.local();
+    let value = pattern::value(12 * MIB, 1);
+    let keys: Vec<String> = (0..60).map(|index| format!("batch/{index}")).collect();
+    let items: Vec<(&[u8], &[u8])> = keys
+        .iter()
+        .map(|key| (key.as_bytes(), &value[..]))
+        .collect();
+    // 720 MiB of kept values do not fit 256.
+    let options = SetOptions {
+        mode: WriteMode::None,
+        deadline: Some(Duration::from_secs(2)),
+        ..SetOptions::default()
+    };
+    let results = client.mset(&items, &options);
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    assert!(failed >= 60 - 22, "{failed} failed");
+    wait::until("nothing lies leased", || {
+        // Answers that came after the batch had ended are heard with the next call.
+        for key in &keys {
+            client.size(key.as_bytes()).unwrap();
+            client.delete(b"absent").unwrap();
+        }
+        daemon.metrics().total("chariot_lease_bytes") < MIB as f64
+    });
 }
 
 /// Keys that all hash to the shard of the first one. The client cannot be asked for the secret of

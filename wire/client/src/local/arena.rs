@@ -65,23 +65,25 @@ impl Arena {
         }
     }
 
-    /// Opens the window over a lease for `users` slots; strict sessions have none.
-    pub(super) fn open_window(&self, offset: u64, len: u64, users: u32) -> io::Result<u32> {
+    /// Makes leased slots of `slot_len` bytes writable, for each bit `i` of `slots` the one at
+    /// `offset + i * slot_len`; strict sessions have none.
+    pub(super) fn open_window(&self, offset: u64, slot_len: u64, slots: u64) -> io::Result<()> {
         let Writing::Leases { mapping, windows } = &self.writing else {
-            return Ok(0);
+            return Ok(());
         };
         let to_size = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
         let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.open(mapping, to_size(offset)?, to_size(len)?, users)
+        windows.open(mapping, to_size(offset)?, to_size(slot_len)?, slots)
     }
 
-    /// Takes note that a slot of a window is published or given back.
-    pub(super) fn leave_window(&self, window: u32) {
+    /// Takes note that a slot is published or given back.
+    pub(super) fn leave_window(&self, offset: u64, slot_len: u64) {
         if let Writing::Leases { windows, .. } = &self.writing {
+            let to_size = |bytes| usize::try_from(bytes).expect("was opened before");
             windows
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .leave(window, 1);
+                .leave(to_size(offset), to_size(slot_len));
         }
     }
 }

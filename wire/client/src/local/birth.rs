@@ -28,6 +28,7 @@ use crate::affinity;
 use crate::error::Error;
 use crate::handshake::Conversation;
 use crate::options::ConnectOptions;
+use crate::stats::Counters;
 
 impl LocalSession {
     /// Opens a session on the unix socket at `path`.
@@ -37,7 +38,11 @@ impl LocalSession {
     /// `Restarting` when nobody listens; refusals with the daemon's own words; `NotSupported`
     /// when the daemon does not share memory with this client; `Malformed` for descriptors that are
     /// not what the welcome says.
-    pub(crate) fn connect(path: &Path, options: &ConnectOptions) -> Result<Arc<Self>, Error> {
+    pub(crate) fn connect(
+        path: &Path,
+        options: &ConnectOptions,
+        counters: &Arc<Counters>,
+    ) -> Result<Arc<Self>, Error> {
         let stream = UnixStream::connect(path).map_err(|error| {
             let cause = format!("no daemon answers on the unix socket {}", path.display());
             Error::new(Status::Restarting, cause).with_source(error)
@@ -48,7 +53,7 @@ impl LocalSession {
         let mut control = Conversation::new(stream);
         let welcome = control.open_session(options, true)?;
         let descriptors = std::mem::take(&mut control.fds);
-        Self::attach(control, &welcome, &descriptors, options)
+        Self::attach(control, &welcome, &descriptors, options, counters)
     }
 
     fn attach(
@@ -56,6 +61,7 @@ impl LocalSession {
         welcome: &Welcome,
         descriptors: &[OwnedFd],
         options: &ConnectOptions,
+        counters: &Arc<Counters>,
     ) -> Result<Arc<Self>, Error> {
         if welcome.flags & Welcome::SHARED_MEMORY == 0 {
             return Err(Error::new(
@@ -120,7 +126,9 @@ impl LocalSession {
                 spin: affinity::spin(options.spin, welcome.spin_us, &welcome.shard_cpus),
                 checksum: options.checksum,
                 request_timeout: options.request_timeout,
+                read_path: options.read_path,
             },
+            counters: Arc::clone(counters),
             broken: AtomicBool::new(false),
         }))
     }
@@ -164,7 +172,7 @@ fn map_arena(
         mapping.protect_read(0, len).map_err(kernel)?;
         Writing::Leases {
             mapping,
-            windows: Mutex::new(Windows::new(affinity::page_size())),
+            windows: Mutex::new(Windows::new(len)),
         }
     } else {
         return Err(Error::malformed("a strict session without staging memory"));

@@ -509,9 +509,10 @@ fn lend(node: &Node, len: u64, count: u16, completion: &mut CompletionWords) {
     let slot_len = len.next_multiple_of(64);
     let count = count.clamp(1, 64);
     completion.flags |= CompletionFlags::LEASE;
-    completion.lease_len = slot_len * u64::from(count);
+    completion.lease_len = slot_len;
     completion.lease_count = count;
-    completion.lease_extent = allocate(node, completion.lease_len);
+    completion.extent = u64::MAX >> (64 - count);
+    completion.lease_extent = allocate(node, slot_len * u64::from(count));
 }
 
 fn allocate(node: &Node, len: u64) -> u64 {

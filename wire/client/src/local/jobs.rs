@@ -140,6 +140,7 @@ pub(super) fn make_view(
         View::pinned(pinned, version)
     } else {
         // All view slots are held: copy, and let the transient slot go.
+        session.counters.add_view_copied();
         View::owned(pinned.as_slice().into(), version)
     })
 }

@@ -17,6 +17,7 @@ use super::engine::Op;
 use super::port::PinKind;
 use super::switches::{self, Switch};
 use super::{LocalSession, ShardPort};
+use crate::options::ReadPath;
 
 /// Keys between two fences: two passes of prefetches fit the line-fill buffers many times over, and
 /// the fence (some 20 ns) is shared by all.
@@ -76,6 +77,9 @@ impl LocalSession {
         pin_kind: PinKind,
         mut answer: impl FnMut(usize, &ShardPort, Found<'a>) -> bool,
     ) {
+        if self.terms.read_path == ReadPath::Ring {
+            return;
+        }
         if ops.len() == 1 {
             return self.look_up_chunk::<1>(0, ops, pin_kind, &mut answer);
         }
@@ -144,6 +148,9 @@ impl LocalSession {
     /// Says how long a key's value is. Nothing is pinned: the answer was true at some moment
     /// during the call.
     pub(super) fn peek(&self, hash: KeyHash) -> Peeked {
+        if self.terms.read_path == ReadPath::Ring {
+            return Peeked::AskShard;
+        }
         let port = self.port_of(hash);
         let known = match port.index.find(hash.hi, hash.lo) {
             Lookup::Absent => Peeked::Absent,

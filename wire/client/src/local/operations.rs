@@ -13,7 +13,7 @@ use super::engine::{Deadline, Engine, Job, Lane, Op};
 use super::jobs::{AskJob, ReadJob, ReadPlan, ViewJob, copy_out, make_view, read_deadline};
 use super::lookup::{Found, Peeked};
 use super::port::PinKind;
-use super::write_job::{LeaseJob, Stage, WriteJob, WritePlan};
+use super::write_job::{LeaseJob, Reserve, Stage, WriteJob, WritePlan};
 use super::{LeasedBytes, LocalSession, Place};
 use crate::core::Question;
 use crate::error::Error;
@@ -35,7 +35,33 @@ impl LocalSession {
         options: &SetOptions,
         out: &mut [Result<Version, Error>],
     ) {
-        let plan = self.write_plan(options);
+        self.write_planned(mode, items, self.write_plan(options), out)
+            .await;
+    }
+
+    /// Stores values hidden, for a transaction that another request decides.
+    pub(crate) async fn reserve(
+        &self,
+        mode: Mode,
+        items: &[(&[u8], &[u8])],
+        options: &SetOptions,
+        reserve: Reserve,
+        out: &mut [Result<Version, Error>],
+    ) {
+        let plan = WritePlan {
+            reserve: Some(reserve),
+            ..self.write_plan(options)
+        };
+        self.write_planned(mode, items, plan, out).await;
+    }
+
+    async fn write_planned(
+        &self,
+        mode: Mode,
+        items: &[(&[u8], &[u8])],
+        plan: WritePlan,
+        out: &mut [Result<Version, Error>],
+    ) {
         let op = |index: usize, out: &mut [Result<Version, Error>]| {
             let (key, value) = items[index];
             match self
@@ -137,6 +163,35 @@ impl LocalSession {
         result
     }
 
+    pub(super) async fn publish_many(
+        &self,
+        mode: Mode,
+        keys: &[Box<[u8]>],
+        written: &[(KeyHash, Place, u64, Option<u32>)],
+        options: &SetOptions,
+    ) -> Vec<Result<Version, Error>> {
+        let plan = self.write_plan(options);
+        let deadline = plan.deadline;
+        let empty: &[u8] = &[];
+        let items: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&**key, empty)).collect();
+        let stage = |&(_, place, len, crc): &(KeyHash, Place, u64, Option<u32>)| {
+            Stage::Written(place, len, crc)
+        };
+        let mut stages: Vec<Stage> = written.iter().map(stage).collect();
+        let mut ops: Vec<Op> = written.iter().map(|one| Op::new(one.0)).collect();
+        let mut out = vec![Ok(Version::default()); keys.len()];
+        let job = WriteJob {
+            session: self,
+            items: &items,
+            plan,
+            stages: &mut stages,
+            out: &mut out,
+            expected_slots: 0,
+        };
+        self.run(mode, job, &mut ops, deadline).await;
+        out
+    }
+
     /// Copies values to the caller; see [`crate::Client::get`].
     pub(crate) async fn read(
         &self,
@@ -166,9 +221,11 @@ impl LocalSession {
                 Found::AskShard => false,
             },
         );
-        if ops.are_finished() {
+        let asked = ops.unfinished();
+        if asked == 0 {
             return;
         }
+        self.counters.add_asked(asked);
         let plan = self.read_plan(options);
         let job = ReadJob {
             session: self,
@@ -208,9 +265,11 @@ impl LocalSession {
                 Found::AskShard => false,
             },
         );
-        if ops.are_finished() {
+        let asked = ops.unfinished();
+        if asked == 0 {
             return;
         }
+        self.counters.add_asked(asked);
         let plan = self.read_plan(options);
         let job = ViewJob {
             session: self,
@@ -242,9 +301,11 @@ impl LocalSession {
                 };
                 op.finish();
             }
-            if ops.are_finished() {
+            let asked = ops.unfinished();
+            if asked == 0 {
                 return;
             }
+            self.counters.add_asked(asked);
         }
         let deadline = Deadline::after(self.terms.request_timeout);
         let job = AskJob {
@@ -275,7 +336,7 @@ impl LocalSession {
         Ok(count)
     }
 
-    fn op(&self, key: &[u8]) -> Result<Op, Error> {
+    pub(super) fn op(&self, key: &[u8]) -> Result<Op, Error> {
         check_key(key).map_err(|error| Error::new(error.status(), error.to_string()))?;
         Ok(Op::new(self.hash(key)))
     }
@@ -306,6 +367,7 @@ impl LocalSession {
             mode: options.mode,
             checksum: self.terms.checksum,
             deadline: Deadline::after(self.budget(options.deadline)),
+            reserve: None,
         }
     }
 
@@ -339,7 +401,7 @@ impl LocalSession {
         }
     }
 
-    async fn run<J: Job>(&self, mode: Mode, job: J, ops: &mut [Op], deadline: Deadline) {
+    pub(super) async fn run<J: Job>(&self, mode: Mode, job: J, ops: &mut [Op], deadline: Deadline) {
         if let [op] = ops {
             let mut lanes = [Lane::new(op.hash.shard(self.shard_count()))];
             self.drive(mode, Engine::new(self, job, ops, &mut lanes, deadline))
@@ -369,10 +431,10 @@ enum Ops {
 }
 
 impl Ops {
-    fn are_finished(&self) -> bool {
+    fn unfinished(&self) -> u64 {
         match self {
-            Self::One([op]) => op.is_finished(),
-            Self::Many(ops) => ops.iter().all(Op::is_finished),
+            Self::One([op]) => u64::from(!op.is_finished()),
+            Self::Many(ops) => ops.iter().filter(|op| !op.is_finished()).count() as u64,
         }
     }
 

@@ -21,7 +21,7 @@ use chariot_shm::{
     ClientRing, CompletionFlags, CompletionWords, PinSlot, PinTable, SubmissionWords,
 };
 
-use super::lease_cache::LeaseCache;
+use super::lease_cache::{LeaseCache, LeaseSlot};
 use crate::error::Error;
 
 /// Bytes of leases that may lie idle on one shard; the daemon's own bound is 32 MiB a session.
@@ -71,6 +71,8 @@ struct Slot {
     refill: u64,
     /// The staging memory that this submission reads: offset and length.
     staging: Option<(u64, u64)>,
+    /// It returns a lease.
+    is_return: bool,
     completion: CompletionWords,
     pin: Option<(PinSlot, PinKind)>,
     waker: Option<Waker>,
@@ -110,8 +112,9 @@ pub(super) trait ReapSink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NewLease {
     pub offset: u64,
-    pub len: u64,
-    pub count: u32,
+    pub slot_len: u64,
+    /// Bit `i`: the slot at `offset + i * slot_len`.
+    pub slots: u64,
     pub class: u8,
 }
 
@@ -126,8 +129,12 @@ pub(super) struct PortState {
     payload: Vec<u8>,
     /// A lease came since the last look for surplus.
     surplus_possible: bool,
-    /// Windows of slots that were returned, for the session to close.
-    pub left_windows: Vec<u32>,
+    /// Bytes of leases that the shard wants back.
+    recalled_bytes: u64,
+    /// Returned leases whose completion was not seen: what the shard recalls meanwhile may be them.
+    returning: u32,
+    /// Slots that were returned (offset, length), for the session to close their windows.
+    pub left_slots: Vec<(u64, u64)>,
 }
 
 impl PortState {
@@ -140,6 +147,7 @@ impl PortState {
             pin_kind: PinKind::None,
             refill: 0,
             staging: None,
+            is_return: false,
             completion: CompletionWords::default(),
             pin: None,
             waker: None,
@@ -152,7 +160,9 @@ impl PortState {
             done: 0,
             payload: Vec::with_capacity(PAYLOAD_MAX as usize),
             surplus_possible: false,
-            left_windows: Vec::new(),
+            recalled_bytes: 0,
+            returning: 0,
+            left_slots: Vec::new(),
         }
     }
 
@@ -236,8 +246,17 @@ impl PortState {
             if slot.refill != 0 {
                 self.leases.refill_ended(slot.refill);
             }
+            self.returning -= u32::from(std::mem::take(&mut slot.is_return));
+            if completion.flags & CompletionFlags::RECALL != 0 && self.returning == 0 {
+                self.recalled_bytes = completion.lease_len;
+                self.leases.recall();
+            }
             if let Some(lease) = lease_of(&completion, arena_len)? {
                 sink.on_lease(&mut self.leases, lease);
+                if slot.state == SlotState::Abandoned {
+                    // Whoever asked for it has given up.
+                    self.leases.note_unwanted(lease.slot_len);
+                }
                 self.surplus_possible = true;
             }
             if let Some((offset, len)) = slot.staging.take() {
@@ -306,12 +325,34 @@ impl PortState {
         }
     }
 
-    /// Returns leased slots when too many lie idle; says whether something was submitted.
+    /// Puts a slot back that was not published; it may be surplus now.
+    pub(super) fn put_back(&mut self, slot: LeaseSlot) {
+        self.leases.put_back(slot);
+        self.surplus_possible = true;
+    }
+
+    fn next_to_return(&mut self) -> Option<LeaseSlot> {
+        if self.recalled_bytes > 0 {
+            if let Some(slot) = self.leases.take_recalled() {
+                self.recalled_bytes = self.recalled_bytes.saturating_sub(slot.slot_len);
+                return Some(slot);
+            }
+            self.recalled_bytes = 0;
+        }
+        if !self.surplus_possible {
+            return None;
+        }
+        let surplus = self.leases.take_surplus(IDLE_MAX_BYTES);
+        self.surplus_possible = surplus.is_some();
+        surplus
+    }
+
+    /// Returns leased slots when too many lie idle or the shard recalls them; says whether
+    /// something was submitted.
     pub(super) fn return_surplus(&mut self) -> bool {
         let mut submitted = false;
-        while self.surplus_possible && self.room() > RESERVED_ROOM {
-            let Some(slot) = self.leases.take_surplus(IDLE_MAX_BYTES) else {
-                self.surplus_possible = false;
+        while self.room() > RESERVED_ROOM {
+            let Some(slot) = self.next_to_return() else {
                 break;
             };
             let words = SubmissionWords {
@@ -323,8 +364,11 @@ impl PortState {
             self.set_payload(&[], &[]);
             let bit = self.submit(&words, Ticket::PLAIN);
             // Nobody waits for the answer.
-            self.slots[bit.trailing_zeros() as usize].state = SlotState::Abandoned;
-            self.left_windows.push(slot.window);
+            let returning = &mut self.slots[bit.trailing_zeros() as usize];
+            returning.state = SlotState::Abandoned;
+            returning.is_return = true;
+            self.returning += 1;
+            self.left_slots.push((slot.offset, slot.slot_len));
             submitted = true;
         }
         submitted
@@ -386,20 +430,25 @@ fn pin_extent(
 }
 
 fn lease_of(completion: &CompletionWords, arena_len: u64) -> Result<Option<NewLease>, Error> {
-    if completion.flags & CompletionFlags::LEASE == 0 || completion.lease_count == 0 {
+    if completion.flags & CompletionFlags::LEASE == 0 {
         return Ok(None);
     }
-    let end = completion.lease_extent.checked_add(completion.lease_len);
-    let count = u32::from(completion.lease_count);
-    let fits = end.is_some_and(|end| end <= arena_len);
-    if !fits || completion.lease_len < u64::from(count) {
-        return Err(Error::malformed("a lease lies outside the arena"));
+    let slots = completion.extent;
+    let span = completion
+        .lease_len
+        .checked_mul(u64::from(u64::BITS - slots.leading_zeros()));
+    let end = span.and_then(|span| completion.lease_extent.checked_add(span));
+    let is_odd = slots & 1 == 0
+        || completion.lease_len == 0
+        || u32::from(completion.lease_count) != slots.count_ones();
+    if is_odd || end.is_none_or(|end| end > arena_len) {
+        return Err(Error::malformed("a lease that cannot be"));
     }
     let [class, _] = completion.lease_slot_class.to_le_bytes();
     Ok(Some(NewLease {
         offset: completion.lease_extent,
-        len: completion.lease_len,
-        count,
+        slot_len: completion.lease_len,
+        slots,
         class,
     }))
 }

@@ -34,6 +34,19 @@ pub(super) struct WritePlan {
     pub mode: WriteMode,
     pub checksum: bool,
     pub deadline: Deadline,
+    /// The transaction that the values are reserved for; `None` publishes them at once.
+    pub reserve: Option<Reserve>,
+}
+
+/// How a write takes part in a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reserve {
+    /// The session's number of it.
+    pub number: u16,
+    /// The shard that decides.
+    pub coordinator: u16,
+    /// Ask again for a key that another transaction holds, until the deadline.
+    pub waits: bool,
 }
 
 /// How far one write is.
@@ -74,16 +87,25 @@ impl WriteJob<'_> {
         } else {
             0
         };
-        crc_flag | absent_flag
+        let reserve_flag = if self.plan.reserve.is_some() {
+            SubmissionFlags::RESERVE
+        } else {
+            0
+        };
+        crc_flag | absent_flag | reserve_flag
     }
 
     fn words(&self, opcode: Opcode, op: &Op, key: &[u8], crc: Option<u32>) -> SubmissionWords {
-        let words = SubmissionWords {
+        let mut words = SubmissionWords {
             flags: self.flags(crc),
             crc: crc.unwrap_or(0),
             mode: self.plan.mode.as_u8(),
             ..words_for(opcode, op, key, self.plan.deadline.remote_ns)
         };
+        if let Some(reserve) = self.plan.reserve {
+            words.lease_count = reserve.number;
+            words.lease_class = u8::try_from(reserve.coordinator).expect("at most 64 shards");
+        }
         with_ttl(words, self.plan.ttl_ms)
     }
 
@@ -135,15 +157,20 @@ impl WriteJob<'_> {
         let mut ticket = Ticket::PLAIN;
         let words = match place {
             Place::Lease(slot) => {
-                self.session.arena().leave_window(slot.window);
+                self.session
+                    .arena()
+                    .leave_window(slot.offset, slot.slot_len);
                 let mut words = self.words(Opcode::Publish, op, key, crc);
                 words.extent = slot.offset;
-                words.lease_class = slot.class;
-                if let Some(refill) = port.leases.refill_for(&slot) {
-                    words.flags |= SubmissionFlags::WANT_LEASE;
-                    words.lease_class = refill.class;
-                    words.lease_count = refill.count;
-                    ticket.refill = refill.slot_len;
+                // The words of a lease name the transaction where there is one.
+                if self.plan.reserve.is_none() {
+                    words.lease_class = slot.class;
+                    if let Some(refill) = port.leases.refill_for(&slot) {
+                        words.flags |= SubmissionFlags::WANT_LEASE;
+                        words.lease_class = refill.class;
+                        words.lease_count = refill.count;
+                        ticket.refill = refill.slot_len;
+                    }
                 }
                 words
             },
@@ -278,7 +305,12 @@ impl Job for WriteJob<'_> {
                 self.out[index] = Ok(Version::from_raw(done.completion.version));
                 Ok(Next::Finished)
             },
-            Status::Again if !self.items[index].1.is_empty() => Ok(Next::Again),
+            Status::Again
+                if !self.items[index].1.is_empty()
+                    && self.plan.reserve.is_none_or(|reserve| reserve.waits) =>
+            {
+                Ok(Next::Again)
+            },
             other => Err(Error::from_status(other)),
         }
     }

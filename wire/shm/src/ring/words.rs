@@ -24,6 +24,9 @@ impl SubmissionFlags {
     pub const VALUE_INLINE: u8 = 8;
     /// `ttl` counts seconds instead of milliseconds.
     pub const TTL_SECONDS: u8 = 16;
+    /// Store the value hidden, for a transaction: `lease_count` is its number, `lease_class` the
+    /// shard that decides it. No lease is granted along with it.
+    pub const RESERVE: u8 = 32;
 }
 
 /// Bits of [`CompletionWords::flags`].
@@ -33,10 +36,13 @@ pub struct CompletionFlags;
 impl CompletionFlags {
     /// `crc` holds the CRC32C of the value.
     pub const CRC_PRESENT: u16 = 1;
-    /// `lease_extent`, `lease_len`, `lease_slot_class` and `lease_count` hold a lease.
+    /// `extent`, `lease_extent`, `lease_len`, `lease_slot_class` and `lease_count` hold a lease.
     pub const LEASE: u16 = 2;
     /// `extent` names memory of the arena: this completion is a pin on it until it is consumed.
     pub const NAMES_EXTENT: u16 = 4;
+    /// The session holds more idle leases than it may: `lease_len` bytes of them are to be
+    /// returned. Never together with [`Self::LEASE`].
+    pub const RECALL: u16 = 8;
 }
 
 /// One request, as the client submits it.
@@ -182,7 +188,9 @@ pub struct CompletionWords {
     pub status: u16,
     /// See [`CompletionFlags`].
     pub flags: u16,
-    /// Byte offset in the arena of the value, when [`CompletionFlags::NAMES_EXTENT`] is set.
+    /// Byte offset in the arena of the value, when [`CompletionFlags::NAMES_EXTENT`] is set; with
+    /// [`CompletionFlags::LEASE`] the slots of the lease: bit `i` stands for the one at
+    /// `lease_extent + i * lease_len`.
     pub extent: u64,
     /// Bytes of the value.
     pub len: u64,
@@ -196,9 +204,9 @@ pub struct CompletionWords {
     pub lease_slot_class: u16,
     /// Slots of the granted lease.
     pub lease_count: u16,
-    /// Byte offset in the arena of the granted lease.
+    /// Byte offset in the arena of the first slot of the granted lease.
     pub lease_extent: u64,
-    /// Bytes of the whole granted lease.
+    /// Bytes of each slot of the granted lease.
     pub lease_len: u64,
 }
 

@@ -78,6 +78,15 @@ impl ServerSession {
         Ok((session, descriptors))
     }
 
+    /// Counts the bytes of both memories that have pages now, whichever side touched them.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; see [`Mapping::resident_bytes`].
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        Ok(self.rw.mapping().resident_bytes()? + self.ro.mapping().resident_bytes()?)
+    }
+
     /// Answers the geometry.
     pub fn geometry(&self) -> SessionGeometry {
         self.geometry
