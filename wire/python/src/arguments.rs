@@ -6,6 +6,7 @@
 
 use std::ptr;
 
+use chariot_client::Error;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -39,10 +40,7 @@ fn immutable_bytes<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a [u8]
 /// `TypeError` for anything but `str` and `bytes`.
 pub(crate) fn key<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
     immutable_bytes(object)?.ok_or_else(|| {
-        PyTypeError::new_err(format!(
-            "a key is str or bytes, not {}",
-            type_name(object)
-        ))
+        PyTypeError::new_err(format!("a key is str or bytes, not {}", type_name(object)))
     })
 }
 
@@ -103,6 +101,22 @@ impl<'py> Items<'py> {
     /// As [`text_key`].
     pub(crate) fn text_keys(&self) -> PyResult<Vec<&[u8]>> {
         self.0.iter().map(text_key).collect()
+    }
+
+    /// The items whose answers are failures, and the first failure.
+    pub(crate) fn failed(
+        &self,
+        answers: impl Iterator<Item = Result<(), Error>>,
+    ) -> (Vec<Py<PyAny>>, Option<Error>) {
+        let mut failed = Vec::new();
+        let mut first = None;
+        for (object, answer) in self.0.iter().zip(answers) {
+            if let Err(error) = answer {
+                failed.push(object.clone().unbind());
+                first.get_or_insert(error);
+            }
+        }
+        (failed, first)
     }
 
     /// The items as values.

@@ -41,8 +41,11 @@ impl Target {
 
 impl<'py> Blank<'py> {
     fn new(py: Python<'py>, len: usize) -> PyResult<Self> {
-        let size = ffi::Py_ssize_t::try_from(len)
-            .map_err(|_| PyMemoryError::new_err("a value longer than Python's own limit"))?;
+        let Ok(size) = ffi::Py_ssize_t::try_from(len) else {
+            return Err(PyMemoryError::new_err(
+                "a value longer than Python's own limit",
+            ));
+        };
         // SAFETY: null asks for an object without contents; the lock is held.
         let object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size) };
         // SAFETY: a new reference, or null with the error set.
@@ -109,8 +112,7 @@ pub(crate) fn to_text<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
     let bytes = object.cast::<PyBytes>()?.as_bytes();
     let len = ffi::Py_ssize_t::try_from(bytes.len()).expect("it came from an object");
     // SAFETY: `len` readable bytes; null asks for strict errors; the lock is held.
-    let text =
-        unsafe { ffi::PyUnicode_DecodeUTF8(bytes.as_ptr().cast(), len, std::ptr::null()) };
+    let text = unsafe { ffi::PyUnicode_DecodeUTF8(bytes.as_ptr().cast(), len, std::ptr::null()) };
     // SAFETY: a new reference, or null with the error set.
     unsafe { Bound::from_owned_ptr_or_err(object.py(), text) }
 }

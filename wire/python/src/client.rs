@@ -1,8 +1,8 @@
 //! `chariot.Client`: our own face, one native object whose methods are the operations.
 //!
-//! Single operations borrow the key in place and allocate nothing but the answer. Batches take lists
-//! and answer lists in the same order. Every call gives the interpreter's lock back while it may
-//! wait.
+//! Single operations borrow the key in place and allocate nothing but the answer. Batches take
+//! lists and answer lists in the same order. Every call gives the interpreter's lock back while it
+//! may wait.
 
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -99,6 +99,7 @@ impl Client {
 
     /// Writes a value and returns its version.
     #[pyo3(signature = (name, value, /, *, ttl = None, if_absent = false, mode = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of the Python call")]
     fn set(
         &self,
         py: Python<'_>,
@@ -163,6 +164,7 @@ impl Client {
 
     /// Reads a value into a writable buffer and returns its length; None is a miss.
     #[pyo3(signature = (name, buffer, /, *, wait = None, offset = 0, size = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of the Python call")]
     fn get_into(
         &self,
         py: Python<'_>,
@@ -235,6 +237,7 @@ impl Client {
 
     /// Lends memory of the cache to write a value in place.
     #[pyo3(signature = (name, size, /, *, ttl = None, if_absent = false, mode = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of the Python call")]
     fn create(
         &self,
         py: Python<'_>,
@@ -314,12 +317,7 @@ impl Client {
 
     /// Replaces the life of a key (None: for ever) and tells whether it had a value.
     #[pyo3(signature = (name, ttl, /))]
-    fn expire(
-        &self,
-        py: Python<'_>,
-        name: &Bound<'_, PyAny>,
-        ttl: Option<f64>,
-    ) -> PyResult<bool> {
+    fn expire(&self, py: Python<'_>, name: &Bound<'_, PyAny>, ttl: Option<f64>) -> PyResult<bool> {
         let inner = self.inner()?;
         let ttl: Option<Duration> = optional_seconds("ttl", ttl)?;
         let name = key(name)?;

@@ -32,10 +32,9 @@ pub(crate) fn modern(py: Python<'_>, error: &Error) -> PyErr {
 pub(crate) fn old_code(status: Status) -> (u16, &'static str) {
     match status {
         Status::Ok => (0, "OK"),
-        Status::InvalidArgument
-        | Status::KeyInvalid
-        | Status::TooLarge
-        | Status::Malformed => (2, "Invalid parameter"),
+        Status::InvalidArgument | Status::KeyInvalid | Status::TooLarge | Status::Malformed => {
+            (2, "Invalid parameter")
+        },
         Status::NotFound => (3, "Key not found"),
         Status::Internal => (5, "Runtime error"),
         Status::OutOfMemory | Status::MetadataFull => (6, "Out of memory"),
@@ -49,6 +48,7 @@ pub(crate) fn old_code(status: Status) -> (u16, &'static str) {
         Status::NotSupported => (36, "Not supported"),
         Status::Timeout => (1001, "RPC deadline exceeded"),
         Status::Restarting => (1002, "RPC unavailable"),
+        Status::Sealed => (2000, "Object already sealed error"),
         Status::Exists => (2004, "Object already exist error"),
     }
 }

@@ -1,24 +1,26 @@
 //! The calls behind `KVClient` of the old SDKs: their limits, their messages, their ways to fail.
 //!
 //! Failures are `RuntimeError("code: [<name>], msg: [<detail>]")`. Two generations share this file;
-//! where they differ, `is_first` says that the caller is the package `datasystem` (0.1.6), otherwise
-//! it is `yr.datasystem`. Types of arguments are checked in Python, before.
+//! where they differ, `is_first` says that the caller is the package `datasystem` (0.1.6),
+//! otherwise it is `yr.datasystem`. Types of arguments are checked in Python, before.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use chariot_client::{
-    Client, Error, GetOptions, Place, SetOptions, SharedMemory, Status,
-};
+use chariot_client::{Client, Error, GetOptions, Place, SetOptions, SharedMemory, Status};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::arguments::{Items, Value, text_key};
 use crate::error::{old, old_code};
-use crate::options::{Connecting, old_mode};
+use crate::objects::Objects;
+use crate::options::{Connecting, old_set_options};
 use crate::view::View;
 use crate::write_buffer::WriteBuffer;
 use crate::{bytes, old_rules};
+
+/// Longest object, in bytes: as much as the protocol can carry.
+const OBJECT_MAX: u64 = 1 << 40;
 
 /// One connection of an old client. Lives on: any thread.
 #[pyclass(module = "chariot._native", frozen, weakref)]
@@ -33,12 +35,7 @@ type Views = Vec<Option<chariot_client::View>>;
 
 impl Kv {
     /// Reads views; fails as the old SDKs do when there is not one value.
-    fn read_views(
-        &self,
-        py: Python<'_>,
-        keys: &[&[u8]],
-        wait_ms: u64,
-    ) -> PyResult<Views> {
+    fn read_views(&self, py: Python<'_>, keys: &[&[u8]], wait_ms: u64) -> PyResult<Views> {
         old_rules::check_keys(keys, self.is_first)?;
         let options = GetOptions {
             wait: (wait_ms > 0).then(|| old_rules::wait(wait_ms)),
@@ -87,15 +84,6 @@ impl Kv {
         Err(old(Status::Restarting, &message))
     }
 
-    fn set_options(&self, mode: u8, ttl_s: u32, if_absent: bool) -> PyResult<SetOptions> {
-        Ok(SetOptions {
-            ttl: (ttl_s > 0).then(|| Duration::from_secs(ttl_s.into())),
-            if_absent,
-            mode: old_mode(mode)?,
-            deadline: None,
-        })
-    }
-
     fn write_failed(&self, failed: &Error, options: &SetOptions) -> PyErr {
         old_rules::write_failed(failed, options.mode, self.is_first)
     }
@@ -129,7 +117,10 @@ impl Kv {
             Ok(inner) => Ok(Self { inner, is_first }),
             Err(failed) => Err(old(
                 failed.status(),
-                &format!("cannot connect to the worker at {address}: {}", failed.cause()),
+                &format!(
+                    "cannot connect to the worker at {address}: {}",
+                    failed.cause()
+                ),
             )),
         }
     }
@@ -143,7 +134,7 @@ impl Kv {
         mode: u8,
         ttl_s: u32,
     ) -> PyResult<()> {
-        let options = self.set_options(mode, ttl_s, false)?;
+        let options = old_set_options(mode, ttl_s, false)?;
         let name = text_key(name)?;
         old_rules::check_key(name, self.is_first)?;
         let value = Value::of(value)?;
@@ -156,6 +147,7 @@ impl Kv {
     }
 
     /// Writes many values and returns the keys that failed: later ones of equal keys do.
+    #[expect(clippy::too_many_arguments, reason = "one line of Python calls it")]
     fn mset(
         &self,
         py: Python<'_>,
@@ -165,7 +157,7 @@ impl Kv {
         ttl_s: u32,
         if_absent: bool,
     ) -> PyResult<Vec<Py<PyAny>>> {
-        let options = self.set_options(mode, ttl_s, if_absent)?;
+        let options = old_set_options(mode, ttl_s, if_absent)?;
         let names = Items::of(names)?;
         let objects = Items::of(values)?;
         let keys = names.text_keys()?;
@@ -256,7 +248,10 @@ impl Kv {
         views
             .into_iter()
             .zip(ranges)
-            .map(|(view, range)| view.map(|view| old_rules::range_of(view, range)).transpose())
+            .map(|(view, range)| {
+                view.map(|view| old_rules::range_of(view, range))
+                    .transpose()
+            })
             .collect()
     }
 
@@ -266,11 +261,12 @@ impl Kv {
         let keys = names.text_keys()?;
         old_rules::check_keys(&keys, self.is_first)?;
         let answers = py.detach(|| self.inner.mdelete(&keys));
-        let (failed, failure) = failed_of(&names, answers.into_iter().map(|one| one.map(drop)));
+        let (failed, failure) = names.failed(answers.into_iter().map(|one| one.map(drop)));
         match failure {
-            Some(error) if failed.len() == keys.len() => {
-                Err(old(error.status(), &format!("Delete failed: {}", error.cause())))
-            },
+            Some(error) if failed.len() == keys.len() => Err(old(
+                error.status(),
+                &format!("Delete failed: {}", error.cause()),
+            )),
             _ => Ok(failed),
         }
     }
@@ -321,7 +317,7 @@ impl Kv {
         let answers = answers
             .into_iter()
             .map(|answer| answer.and_then(|found| if found { Ok(()) } else { Err(missing()) }));
-        let (failed, failure) = failed_of(&names, answers);
+        let (failed, failure) = names.failed(answers);
         match failure {
             Some(error) if failed.len() == keys.len() => Err(old(error.status(), error.cause())),
             _ => Ok(failed),
@@ -337,7 +333,7 @@ impl Kv {
         mode: u8,
         ttl_s: u32,
     ) -> PyResult<Vec<WriteBuffer>> {
-        let options = self.set_options(mode, ttl_s, false)?;
+        let options = old_set_options(mode, ttl_s, false)?;
         let names = Items::of(names)?;
         let keys = names.text_keys()?;
         old_rules::check_keys(&keys, self.is_first)?;
@@ -357,6 +353,10 @@ impl Kv {
     }
 
     /// Publishes buffers of `mcreate`; all are tried, one that fails is told.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "extracted from the caller's list"
+    )]
     fn publish(&self, py: Python<'_>, buffers: Vec<Py<WriteBuffer>>) -> PyResult<()> {
         let mut failure = None;
         for buffer in &buffers {
@@ -379,6 +379,21 @@ impl Kv {
         }
     }
 
+    /// Checks what a key and a length must be, without asking the daemon.
+    fn check_key(&self, name: &Bound<'_, PyAny>, size: u64) -> PyResult<()> {
+        old_rules::check_key(text_key(name)?, self.is_first)?;
+        if size > OBJECT_MAX {
+            let message = format!("Shared memory no space in arena: {size} bytes");
+            return Err(old(Status::OutOfMemory, &message));
+        }
+        Ok(())
+    }
+
+    /// The object calls of this connection.
+    fn objects(&self) -> Objects {
+        Objects::new(self.inner.clone(), self.is_first)
+    }
+
     /// Asks for a sign of life, connecting again if need be: (number, printed name, detail).
     fn health(&self, py: Python<'_>) -> (u16, &'static str, String) {
         let answer = py.detach(|| self.inner.exist(b"chariot"));
@@ -392,20 +407,4 @@ impl Kv {
         let (number, name) = old_code(failed.status());
         (number, name, failed.cause().to_owned())
     }
-}
-
-/// The names whose answers are failures, and the first of those.
-fn failed_of(
-    names: &Items<'_>,
-    answers: impl Iterator<Item = Result<(), Error>>,
-) -> (Vec<Py<PyAny>>, Option<Error>) {
-    let mut failed = Vec::new();
-    let mut failure = None;
-    for (object, answer) in names.objects().iter().zip(answers) {
-        if let Err(error) = answer {
-            failed.push(object.clone().unbind());
-            failure.get_or_insert(error);
-        }
-    }
-    (failed, failure)
 }

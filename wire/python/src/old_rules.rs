@@ -1,7 +1,8 @@
 //! The rules of the old SDKs that the engine does not have, and the words of their messages.
 //!
-//! Programs look for parts of these texts, so they are kept as they were. Both generations take keys
-//! of up to 1,024 bytes here (the first one took 255): longer keys were an error for everybody.
+//! Programs look for parts of these texts, so they are kept as they were. Both generations take
+//! keys of up to 1,024 bytes here (the first one took 255): longer keys were an error for
+//! everybody.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,7 +23,7 @@ const FIRST_MSET_KEYS: usize = 2000;
 /// `mset` of the first generation takes shorter values than this, in bytes.
 const FIRST_MSET_VALUE: usize = 500 * 1024;
 /// Longest wait of a read.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const WAIT_MAX: Duration = Duration::from_hours(24);
 /// What keys are made of, as the messages say it.
 const ALPHABET: &str = r"^[a-zA-Z0-9\~\.\-\/_!@#%\^\&\*\(\)\+\=\:;]*$";
 
@@ -128,8 +129,7 @@ pub(crate) fn check_pairs<'a>(
             return Err(old(Status::InvalidArgument, &message));
         }
         if is_first && bytes.len() >= FIRST_MSET_VALUE {
-            let message =
-                format!("The size for the val must be less than {FIRST_MSET_VALUE} Byte");
+            let message = format!("The size for the val must be less than {FIRST_MSET_VALUE} Byte");
             return Err(old(Status::InvalidArgument, &message));
         }
         pairs.push((*name, bytes));
@@ -171,12 +171,7 @@ pub(crate) fn write_failed(failed: &Error, mode: WriteMode, is_first: bool) -> P
 }
 
 /// The error of a batch of writes; `before` begins its text.
-pub(crate) fn batch_failed(
-    before: &str,
-    failed: &Error,
-    mode: WriteMode,
-    is_first: bool,
-) -> PyErr {
+pub(crate) fn batch_failed(before: &str, failed: &Error, mode: WriteMode, is_first: bool) -> PyErr {
     let needs_l2 = !matches!(mode, WriteMode::None | WriteMode::NoneEvict);
     let (status, detail) = match failed.status() {
         Status::NotSupported if needs_l2 && is_first => (

@@ -13,7 +13,9 @@ use pyo3::prelude::*;
 /// `ValueError` for a negative, infinite or absurd number.
 pub(crate) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value).map_err(|error| {
-        PyValueError::new_err(format!("{name} is a number of seconds, not {value}: {error}"))
+        PyValueError::new_err(format!(
+            "{name} is a number of seconds, not {value}: {error}"
+        ))
     })
 }
 
@@ -50,7 +52,9 @@ pub(crate) fn set_options(
 ) -> PyResult<SetOptions> {
     let ttl = optional_seconds("ttl", ttl)?;
     if ttl.is_some_and(|ttl| ttl.is_zero()) {
-        return Err(PyValueError::new_err("ttl is more than zero; None lives for ever"));
+        return Err(PyValueError::new_err(
+            "ttl is more than zero; None lives for ever",
+        ));
     }
     Ok(SetOptions {
         ttl,
@@ -60,10 +64,21 @@ pub(crate) fn set_options(
     })
 }
 
-/// The write mode of an old SDK's number.
-pub(crate) fn old_mode(number: u8) -> PyResult<WriteMode> {
-    WriteMode::from_u8(number)
-        .ok_or_else(|| PyOverflowError::new_err(format!("{number} is no write mode")))
+/// Options of a write of the old SDKs: a write mode by its number, a life in seconds or 0.
+///
+/// # Errors
+///
+/// `OverflowError` for a number that is no mode.
+pub(crate) fn old_set_options(mode: u8, ttl_s: u32, if_absent: bool) -> PyResult<SetOptions> {
+    let Some(mode) = WriteMode::from_u8(mode) else {
+        return Err(PyOverflowError::new_err(format!("{mode} is no write mode")));
+    };
+    Ok(SetOptions {
+        ttl: (ttl_s > 0).then(|| Duration::from_secs(ttl_s.into())),
+        if_absent,
+        mode,
+        deadline: None,
+    })
 }
 
 /// How to connect: the settings that both faces share.

@@ -56,7 +56,7 @@ impl View {
     ///
     /// `buffer` is the interpreter's, to be filled.
     unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
+        slf: &Bound<'_, Self>,
         buffer: *mut ffi::Py_buffer,
         flags: std::ffi::c_int,
     ) -> PyResult<()> {
@@ -74,8 +74,7 @@ impl View {
         // SAFETY: `buffer` is to be filled; `start` is readable for `len` bytes while the pin
         // stands: the buffer holds a reference to this object, and `release` refuses while
         // `exports` is not zero. Read-only is announced.
-        let result =
-            unsafe { ffi::PyBuffer_FillInfo(buffer, slf.as_ptr(), start, len, 1, flags) };
+        let result = unsafe { ffi::PyBuffer_FillInfo(buffer, slf.as_ptr(), start, len, 1, flags) };
         if result != 0 {
             return Err(PyErr::fetch(slf.py()));
         }
@@ -97,7 +96,7 @@ impl View {
         self.len
     }
 
-    fn __bytes__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+    fn __bytes__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let lent = Lent::of(slf.as_any(), ffi::PyBUF_SIMPLE)?;
         crate::bytes::copy_one(slf.py(), lent.bytes())
     }

@@ -131,7 +131,7 @@ impl WriteBuffer {
     ///
     /// `buffer` is the interpreter's, to be filled.
     unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
+        slf: &Bound<'_, Self>,
         buffer: *mut ffi::Py_buffer,
         flags: std::ffi::c_int,
     ) -> PyResult<()> {
@@ -153,8 +153,7 @@ impl WriteBuffer {
         // SAFETY: `buffer` is to be filled; `start` may be written for `len` bytes until the
         // publish, which copies while `exports` is not zero; the buffer holds a reference to this
         // object.
-        let result =
-            unsafe { ffi::PyBuffer_FillInfo(buffer, slf.as_ptr(), start, len, 0, flags) };
+        let result = unsafe { ffi::PyBuffer_FillInfo(buffer, slf.as_ptr(), start, len, 0, flags) };
         if result != 0 {
             return Err(PyErr::fetch(slf.py()));
         }
@@ -208,7 +207,9 @@ impl WriteBuffer {
     fn discard(&self) {
         let mut state = self.state();
         let next = match std::mem::replace(&mut *state, State::Gone) {
-            State::Open(open) if self.exports.load(Ordering::Relaxed) != 0 => State::Copied { _memory: open },
+            State::Open(open) if self.exports.load(Ordering::Relaxed) != 0 => {
+                State::Copied { _memory: open }
+            },
             other @ (State::Publishing | State::Copied { .. } | State::Published) => other,
             State::Open(_) | State::Gone => State::Gone,
         };

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,9 @@ class Daemon:
     def __init__(self, *flags, memory="256MiB"):
         self.directory = tempfile.mkdtemp(prefix="chariot-python-")
         self.flags = flags
+        assert memory.endswith("MiB")
         self.memory = memory
+        self.bytes = int(memory[:-3]) << 20
         self.host = "127.0.0.1"
         self.port, self.admin = free_port(), free_port()
         self.process = None
@@ -79,6 +82,14 @@ class Daemon:
             return "serving" in text
 
         until("the daemon serves", serves)
+        # Memory comes a while after; on a busy machine the first write would wait for pages.
+        until("the arena is populated", lambda: self.populated() >= self.bytes)
+
+    def populated(self):
+        with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % self.admin, timeout=10) as page:
+            lines = page.read().decode().splitlines()
+        name = "chariot_populated_bytes"
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

@@ -15,7 +15,6 @@ from .util import (
     StrictValidator,
     Validator,
     failure,
-    not_supported,
 )
 
 ReadParam = namedtuple("ReadParam", ["key", "offset", "size"])
@@ -162,7 +161,8 @@ class BaseKVClient(Connected):
                 "Not supported", "MSetTx is a deprecated API and is no longer supported."
             )
         self._check_pairs(keys, vals, write_mode, ttl_second, existence_opt)
-        raise not_supported("msettx", "transactions over several keys")
+        is_absent = existence_opt is ExistenceOpt.NX
+        self._kv.objects().msettx(keys, vals, write_mode, ttl_second, is_absent)
 
     def mcreate(self, keys, sizes, write_mode=WriteMode.NONE_L2_CACHE, ttl_second=0):
         """Lends shared memory to write many values in place; see ``mset_buffer``."""
