@@ -50,6 +50,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-client", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-tidy", &[]),
+    ("chariot-transfer", &["chariot-device"]),
     (
         "chariotd",
         &[
