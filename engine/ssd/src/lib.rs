@@ -27,8 +27,15 @@
 pub mod limits;
 
 mod cursor;
+mod device;
 mod effects;
 mod error;
+mod format;
+mod gather;
+mod ghost;
+mod index;
+mod load;
+mod mutate;
 mod options;
 mod record;
 mod stats;
