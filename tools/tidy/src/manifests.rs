@@ -51,6 +51,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-client", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-tidy", &[]),
+    ("chariot-transfer", &["chariot-device"]),
     (
         "chariotd",
         &[
