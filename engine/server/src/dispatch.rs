@@ -76,6 +76,11 @@ fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         Opcode::Expire => handlers::expire::handle(shard, request),
         Opcode::LeaseGrant => handlers::lease_grant::handle(shard, request),
         Opcode::LeaseReturn => handlers::lease_return::handle(shard, request),
+        Opcode::ObjectLatch => handlers::object_latch::handle(shard, request),
+        Opcode::ObjectRef => handlers::object_ref::handle(shard, request),
+        Opcode::ObjectNest => handlers::object_nest::handle(shard, request),
+        Opcode::ObjectBind => handlers::object_bind::handle(shard, request),
+        Opcode::MultiSetTx => handlers::multi_set_tx::handle(shard, request),
         // Prefix is a question over many shards: the SDK asks Exist of each and counts. Notes have
         // a ring of their own.
         _ => Status::NotSupported.into(),
@@ -93,6 +98,11 @@ fn settle(shard: &mut Shard, request: &Request<'_>, outcome: Outcome, taken_ns: 
 
 /// Posts an answer and counts it.
 pub(crate) fn finish(shard: &mut Shard, request: &Request<'_>, answer: &Answer, taken_ns: u64) {
+    let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
+    let answer = &Answer {
+        recall: tenant.lease_excess(request.session, sessions.len()),
+        ..*answer
+    };
     shard
         .sessions
         .post(request.place, &completion(request.words.token, answer));

@@ -11,6 +11,8 @@ use crate::request::Answer;
 pub(crate) const fn insert_status(error: InsertError) -> Status {
     match error {
         InsertError::Exists => Status::Exists,
+        InsertError::Sealed => Status::Sealed,
+        InsertError::Reserved => Status::Again,
         InsertError::MetadataFull { .. } => Status::MetadataFull,
     }
 }
@@ -43,6 +45,9 @@ pub(crate) fn completion(token: u32, answer: &Answer) -> CompletionWords {
         words.lease_extent = run.offset;
         words.lease_len = run.slot_len;
         words.lease_count = u16::try_from(run.count()).expect("a set has at most 64 slots");
+    } else if answer.recall > 0 {
+        words.flags |= CompletionFlags::RECALL;
+        words.lease_len = answer.recall;
     }
     words
 }

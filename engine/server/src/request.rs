@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
     Done(Answer),
     /// No memory now: queue for this many bytes and handle again.
     NoMemory(u64),
-    /// A watcher will answer.
+    /// A watcher, a latch or another shard will answer.
     Watching,
     /// The value is being copied, a slice a round; its end answers.
     Copying,
@@ -75,6 +75,8 @@ pub(crate) struct Answer {
     pub(crate) crc: Option<u32>,
     /// A lease that comes along.
     pub(crate) lease: Option<chariot_memory::SlotSet>,
+    /// Bytes of idle leases that the session is asked to return.
+    pub(crate) recall: u64,
 }
 
 impl Answer {
@@ -88,6 +90,7 @@ impl Answer {
             expiry_ms: 0,
             crc: None,
             lease: None,
+            recall: 0,
         }
     }
 }

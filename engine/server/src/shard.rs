@@ -121,6 +121,11 @@ impl Shard {
         if self.watching.len() == 0 {
             return;
         }
+        let now_ms = self.now_ms;
+        if !self.tenant_mut(tenant).store.exists(hash, now_ms) {
+            // Reserved by a transaction, or over already: those who wait go on waiting.
+            return;
+        }
         loop {
             let mut woken = std::mem::take(&mut self.woken);
             let more = self.watching.take_woken(tenant, hash, &mut woken);
@@ -173,6 +178,13 @@ impl Shard {
         let token = u32::try_from(watched.token).expect("a ring's token has 32 bits");
         self.sessions.post(place, &completion(token, &answer));
         self.count_operation(Opcode::Wait.as_u8(), answer.status, watched.taken_ns);
+    }
+
+    /// The most that one local session may lease on this shard beyond its idle budget: half of its
+    /// part of the arena.
+    pub(crate) fn lease_most_bytes(&self) -> u64 {
+        let parts = self.sessions.len().max(1) as u64 * u64::from(self.shared.shard_count());
+        self.shared.options.memory_bytes / (2 * parts)
     }
 
     /// Sends the answer of a call to where it came from.

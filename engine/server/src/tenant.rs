@@ -16,13 +16,16 @@ use chariot_memory::{
     QuarantineReason, SlotSet, SweepPass, eviction_price,
 };
 use chariot_proto::{KeyHash, KeySecret};
-use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
+use chariot_shm::SubmissionFlags;
+use chariot_store::{Blocked, Dropped, Effects, InsertError, Inserted, NewEntry, Store, TxId};
 
 use crate::granules::{GranuleState, Vacating};
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
 use crate::metadata::MetadataPool;
+use crate::objects::Objects;
+use crate::request::Request;
 use crate::session::{Place, Sessions};
 use crate::waiting::Waiter;
 
@@ -47,6 +50,19 @@ pub(crate) enum NotLent {
     /// The session holds as many idle slots as it may: memory would not help, so waiting for it
     /// must not begin.
     TooManySlots,
+}
+
+/// For what a lease is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeaseFor {
+    /// Values to come: as much as the idle budget allows, and nothing beyond it.
+    Later,
+    /// A value that waits: one slot at least, as long as the session's leases stay within
+    /// `most_bytes`, or it has no other.
+    Now {
+        /// The session's part of the arena.
+        most_bytes: u64,
+    },
 }
 
 /// One tenant's share of a shard.
@@ -76,6 +92,8 @@ pub(crate) struct TenantShard {
     pub(crate) waits: u64,
     /// Those answered out of memory.
     pub(crate) wait_timeouts: u64,
+    /// Latches, references, nested keys, seals and transactions.
+    pub(crate) objects: Objects,
     /// The shard's records that no tenant has yet.
     metadata: MetadataPool,
     effects: Effects,
@@ -117,6 +135,7 @@ impl TenantShard {
             granules: GranuleState::default(),
             waits: 0,
             wait_timeouts: 0,
+            objects: Objects::default(),
             effects: Effects::new(),
             freed: Vec::new(),
             unswept: 0,
@@ -228,10 +247,51 @@ impl TenantShard {
         entry: &NewEntry,
         now_ms: u64,
     ) -> Result<Inserted, InsertError> {
+        self.allow_one_more();
+        let outcome = match self.objects.refusal(&self.store, hash, entry, now_ms) {
+            None => self.store.insert(hash, entry, now_ms, &mut self.effects),
+            Some(refusal) => Err(refusal),
+        };
+        if outcome.is_ok() {
+            self.objects.references.revive(hash);
+        }
+        self.stored(entry, outcome)
+    }
+
+    /// Takes records from the shard's pool when this tenant has used up its own.
+    fn allow_one_more(&mut self) {
         if self.store.is_at_limit() {
             self.store.allow_more(self.metadata.take());
         }
-        let outcome = self.store.insert(hash, entry, now_ms, &mut self.effects);
+    }
+
+    /// Makes a value of a local session visible, or hides it for the transaction it is meant for.
+    /// The extent as in [`Self::publish`].
+    pub(crate) fn publish_or_reserve(
+        &mut self,
+        request: &Request<'_>,
+        entry: &NewEntry,
+    ) -> Result<Inserted, InsertError> {
+        let (hash, now_ms) = (request.hash(), request.now_ms);
+        if !request.has(SubmissionFlags::RESERVE) {
+            return self.publish(hash, entry, now_ms);
+        }
+        self.allow_one_more();
+        let outcome = match self.objects.check_reserve(request) {
+            Ok(()) => self.store.reserve(hash, entry, now_ms, &mut self.effects),
+            Err(refusal) => Err(refusal),
+        };
+        if outcome.is_ok() {
+            self.objects.note_reserved(request, entry.expiry_ms);
+        }
+        self.stored(entry, outcome)
+    }
+
+    fn stored(
+        &mut self,
+        entry: &NewEntry,
+        outcome: Result<Inserted, InsertError>,
+    ) -> Result<Inserted, InsertError> {
         match outcome {
             Ok(inserted) => self
                 .extents
@@ -242,8 +302,54 @@ impl TenantShard {
         outcome
     }
 
-    /// Deletes a key; says whether it was there.
+    /// Ends what a transaction has reserved here; returns the keys that are visible from now on.
+    pub(crate) fn decide(&mut self, tx: TxId, commits: bool) -> Vec<KeyHash> {
+        let mut revealed = Vec::new();
+        for reserved in self.objects.reservations.finish(tx) {
+            if commits {
+                self.store.reveal(reserved.hash, reserved.expiry_ms);
+                revealed.push(reserved.hash);
+            } else {
+                self.store.unreserve(reserved.hash, &mut self.effects);
+            }
+        }
+        self.drain_effects();
+        revealed
+    }
+
+    /// Lets go of a key after a reference to it ended, and deletes it if that was the last.
+    pub(crate) fn end_hold(&mut self, hash: KeyHash, dropped: Dropped) {
+        match dropped {
+            Dropped::Unknown | Dropped::Held => return,
+            Dropped::Free => self.store.release(hash),
+            Dropped::Delete => {
+                self.store.release(hash);
+                // Whether it has expired meanwhile makes no difference to what is left of it.
+                self.store.remove(hash, 0, &mut self.effects);
+            },
+        }
+        self.drain_effects();
+    }
+
+    /// Releases what a session that ended, or was expelled, held of objects.
+    pub(crate) fn drop_objects(&mut self, session: SessionId) {
+        let mut ended = Vec::new();
+        self.objects.drop_session(session, &mut ended);
+        for (hash, dropped) in ended {
+            self.end_hold(hash, dropped);
+        }
+    }
+
+    /// Deletes a key; says whether it was there. One that is referred to goes with the last
+    /// reference.
     pub(crate) fn delete(&mut self, hash: KeyHash, now_ms: u64) -> bool {
+        if self.objects.references.is_held(hash) {
+            let was_there = self.store.exists(hash, now_ms);
+            if was_there {
+                self.objects.references.doom(hash);
+            }
+            return was_there;
+        }
         let was_there = self.store.remove(hash, now_ms, &mut self.effects);
         self.drain_effects();
         was_there
@@ -269,6 +375,7 @@ impl TenantShard {
             // The tag named the record that is gone; victims are asked for by tag.
             let offset = retired.extent.offset;
             self.extents.set_tag(offset, None);
+            self.objects.on_retired(retired.hash);
             let occupied = self
                 .extents
                 .block_len(offset)
@@ -332,25 +439,49 @@ impl TenantShard {
         self.freed.len()
     }
 
-    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle
-    /// budget allows, at least one.
-    pub(crate) fn lend(
-        &mut self,
-        session: SessionId,
-        len: u64,
-        count: u32,
-        sessions: &mut Sessions,
-        now_ns: u64,
-    ) -> Result<SlotSet, NotLent> {
+    /// How many idle bytes each of `session_count` sessions may hold.
+    fn lease_budget(&self, session_count: usize) -> u64 {
         let stats = self.extents.stats();
         // Free slots of this class or another: what is lent comes out of chunks, mostly.
         let free =
             stats.free + stats.slack + self.store.evictable_bytes() / LEASE_SHARE_OF_EVICTABLE;
-        let budget =
-            LeaseBook::budget(free, sessions.len()).saturating_sub(self.leases.idle_bytes(session));
-        let slots = u32::try_from(budget / len)
-            .unwrap_or(u32::MAX)
-            .clamp(1, count.max(1));
+        LeaseBook::budget(free, session_count)
+    }
+
+    /// By how many bytes a session's idle leases exceed its budget: what it is asked to return.
+    pub(crate) fn lease_excess(&self, session: SessionId, session_count: usize) -> u64 {
+        // Most completions are for sessions that hold nothing.
+        if self.leases.idle_bytes(session) == 0 {
+            return 0;
+        }
+        self.leases
+            .excess_bytes(session, self.lease_budget(session_count))
+    }
+
+    /// Lends a run of slots to a session: at most `count` of `len` bytes, as many as its idle
+    /// budget allows.
+    ///
+    /// A slot for a value that waits is lent beyond that budget too; what is over its part of the
+    /// arena is answered like memory that is not there, so that no session has it all.
+    pub(crate) fn lend(
+        &mut self,
+        session: SessionId,
+        (len, count): (u64, u32),
+        purpose: LeaseFor,
+        sessions: &mut Sessions,
+        now_ns: u64,
+    ) -> Result<SlotSet, NotLent> {
+        let idle = self.leases.idle_bytes(session);
+        let budget = self.lease_budget(sessions.len());
+        let fitting = u32::try_from(budget.saturating_sub(idle) / len).unwrap_or(u32::MAX);
+        let is_asked = match purpose {
+            LeaseFor::Later => false,
+            LeaseFor::Now { most_bytes } => idle == 0 || idle.saturating_add(len) <= most_bytes,
+        };
+        let slots = fitting.min(count).max(u32::from(is_asked));
+        if slots == 0 {
+            return Err(NotLent::NoMemory);
+        }
         let run = if let Some(run) = self.extents.allocate_set(len, slots) {
             run
         } else {
@@ -374,6 +505,7 @@ impl TenantShard {
 
     /// Takes back all leases of a session that ended.
     pub(crate) fn drop_session(&mut self, session: SessionId, dead_until_ns: Option<u64>) {
+        self.drop_objects(session);
         for extent in self.leases.drop_session(session) {
             match dead_until_ns {
                 None => self.free(extent.offset),
@@ -566,7 +698,8 @@ mod tests {
     #[test]
     fn leases_of_a_dead_session_come_back_by_time_alone() {
         let (mut share, mut sessions) = (share(), Sessions::default());
-        share.lend(SESSION, 4096, 1, &mut sessions, 0).unwrap();
+        let lent = share.lend(SESSION, (4096, 1), LeaseFor::Later, &mut sessions, 0);
+        lent.unwrap();
         share.drop_session(SESSION, Some(1_000_000_000));
         assert_eq!(share.sweep(&mut sessions, 1), 0);
         assert!(!share.wants_sweep(999_999_999));
@@ -580,18 +713,53 @@ mod tests {
     fn too_many_slots_are_refused_and_not_queued_for() {
         let (mut share, mut sessions) = (share(), Sessions::default());
         let refused = loop {
-            if let Err(refused) = share.lend(SESSION, 64, 64, &mut sessions, 0) {
+            let lent = share.lend(SESSION, (64, 64), LeaseFor::Later, &mut sessions, 0);
+            if let Err(refused) = lent {
                 break refused;
             }
         };
         assert_eq!(refused, NotLent::TooManySlots);
         let free = share.extents.stats().free;
-        share.lend(SESSION, 64, 64, &mut sessions, 0).unwrap_err();
+        let again = share.lend(SESSION, (64, 64), LeaseFor::Later, &mut sessions, 0);
+        again.unwrap_err();
         assert_eq!(
             share.extents.stats().free,
             free,
             "what was not lent is free"
         );
+    }
+
+    #[test]
+    fn slots_ahead_stay_within_the_budget_and_the_excess_is_asked_back() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        let mut lent = 0;
+        // One granule, one session: half of what is left free, each time anew.
+        while let Ok(run) = share.lend(SESSION, (1 << 20, 4), LeaseFor::Later, &mut sessions, 0) {
+            lent += run.bytes();
+        }
+        assert!(lent >= 16 << 20, "{lent}");
+        assert!(lent <= GRANULE_BYTES / 3 + (1 << 20), "{lent}");
+        assert_eq!(share.lease_excess(SESSION, 1), 0);
+        let excess = share.lease_excess(SESSION, 64);
+        assert!(excess > lent / 2, "{excess} of {lent}");
+        assert_eq!(share.lease_excess(SessionId(8), 64), 0, "it holds nothing");
+    }
+
+    #[test]
+    fn a_session_that_asks_slot_by_slot_gets_its_part_and_no_more() {
+        let (mut share, mut sessions) = (share(), Sessions::default());
+        let purpose = LeaseFor::Now {
+            most_bytes: GRANULE_BYTES / 2,
+        };
+        let mut lent = 0;
+        while let Ok(run) = share.lend(SESSION, (4 << 20, 1), purpose, &mut sessions, 0) {
+            lent += run.bytes();
+        }
+        assert_eq!(lent, GRANULE_BYTES / 2);
+        // Another one is served all the same, also with more than its part: it holds nothing else.
+        let other = SessionId(8);
+        let large = share.lend(other, (20 << 20, 1), purpose, &mut sessions, 0);
+        assert_eq!(large.unwrap().bytes(), 20 << 20);
     }
 
     #[test]

@@ -17,10 +17,6 @@ impl<'a> Writer<'a> {
         Self { bytes, start }
     }
 
-    pub(crate) fn u8(&mut self, value: u8) -> &mut Self {
-        self.raw(&[value])
-    }
-
     pub(crate) fn u16(&mut self, value: u16) -> &mut Self {
         self.raw(&value.to_le_bytes())
     }
@@ -80,10 +76,6 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().ok()
     }
 
-    pub(crate) fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
     pub(crate) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
@@ -121,17 +113,16 @@ mod tests {
         let mut bytes = vec![9];
         let mut writer = Writer::new(&mut bytes);
         let hash = KeyHash { hi: 1, lo: 2 };
-        writer.u8(1).u16(2).u32(3).u64(4).hash(hash).raw(b"ab");
+        writer.u16(2).u32(3).u64(4).hash(hash).raw(b"ab");
         writer.zeros_to(36).seal();
         assert_eq!(bytes.len(), 41);
         let mut reader = unseal(&bytes[1..], 40).unwrap();
-        assert_eq!(reader.u8(), Some(1));
         assert_eq!(reader.u16(), Some(2));
         assert_eq!(reader.u32(), Some(3));
         assert_eq!(reader.u64(), Some(4));
         assert_eq!(reader.hash(), Some(hash));
         assert_eq!(reader.take(2), Some(&b"ab"[..]));
-        assert_eq!(reader.take(4), None);
+        assert_eq!(reader.take(5), None, "past the end");
     }
 
     #[test]

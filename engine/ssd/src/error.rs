@@ -102,6 +102,9 @@ pub enum AppendError {
     /// written.
     #[error("the admission policy does not take it")]
     NotAdmitted,
+    /// A version at least as new was written or deleted before.
+    #[error("a newer version is known")]
+    Stale,
     /// The index is full.
     #[error("the index holds as many entries as it may")]
     IndexFull,

@@ -27,8 +27,15 @@
 pub mod limits;
 
 mod cursor;
+mod device;
 mod effects;
 mod error;
+mod format;
+mod gather;
+mod ghost;
+mod index;
+mod load;
+mod mutate;
 mod options;
 mod record;
 mod stats;
@@ -45,3 +52,8 @@ pub use record::{
 pub use stats::{RecoveryProgress, SsdStats};
 pub use store::SsdStore;
 pub use superblock::{Found, Identity, LastStop, SUPERBLOCK_READ_BYTES, Superblock, reconcile};
+
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
+mod model;

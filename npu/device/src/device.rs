@@ -263,7 +263,7 @@ impl Device {
             ));
         }
         self.opened.alive()?;
-        let most = self.capabilities().batch.entries_max;
+        let most = self.opened.card.batch_form().entries_max;
         assert!(most > 0, "a call takes an entry");
         for part in batch.entries().chunks(most) {
             // SAFETY: the batch holds the memory of both sides until after the calls, which return

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::Direction;
-use crate::capability::{BackendKind, Capabilities, DeviceStatus, MemoryUse};
+use crate::capability::{BackendKind, BatchForm, Capabilities, DeviceStatus, MemoryUse};
 use crate::error::DeviceError;
 
 /// The answer of a backend.
@@ -40,14 +40,20 @@ handles! {
     StreamHandle;
     /// An event that was made and not destroyed.
     EventHandle;
-    /// A communicator of two that was made and not destroyed.
-    CommHandle;
     /// Device memory that was allocated and not freed; its number is the address.
     BlockHandle;
     /// Page-locked host memory that was allocated and not freed; its number is the address.
     PinnedHandle;
     /// A host range that was registered and not unregistered; its number is the address.
     RegisteredHandle;
+}
+
+/// One end of a communicator of two that was made and not destroyed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CommHandle {
+    pub(crate) raw: usize,
+    /// 0 or 1.
+    pub(crate) rank: u32,
 }
 
 /// Device memory of another process that was imported and not closed.
@@ -85,6 +91,8 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
 /// One card. Every function may be called on any thread and leaves the thread's own card as it was.
 pub(crate) trait Card: Send + Sync + fmt::Debug {
     fn capabilities(&self) -> Capabilities;
+    /// That part of the capabilities which every submission asks for.
+    fn batch_form(&self) -> BatchForm;
     fn status(&self) -> Answer<DeviceStatus>;
     fn memory_use(&self) -> Answer<MemoryUse>;
 
@@ -169,6 +177,8 @@ pub(crate) trait Card: Send + Sync + fmt::Debug {
     /// `[address, address + len)` is one allocation of this card, not freed before importers have
     /// closed it.
     unsafe fn export(&self, address: usize, len: usize, pid: Option<i32>) -> Answer<Vec<u8>>;
+    /// Ends a key of this process.
+    fn export_close(&self, key: &[u8]) -> Answer<()>;
     /// Takes another process's key.
     fn import(&self, key: &[u8]) -> Answer<ImportHandle>;
     fn import_close(&self, import: ImportHandle) -> Answer<()>;

@@ -135,11 +135,7 @@ impl Card for HostCard {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: format!("host memory {}", self.ordinal),
-            batch: BatchForm {
-                queued: true,
-                direct: true,
-                entries_max: 4096,
-            },
+            batch: self.batch_form(),
             register: RegisterForm {
                 writable: true,
                 readonly: true,
@@ -151,6 +147,14 @@ impl Card for HostCard {
             abort: true,
             peer_copies: true,
             numa_node: None,
+        }
+    }
+
+    fn batch_form(&self) -> BatchForm {
+        BatchForm {
+            queued: true,
+            direct: true,
+            entries_max: 4096,
         }
     }
 
@@ -312,6 +316,10 @@ impl Card for HostCard {
 
     unsafe fn export(&self, address: usize, len: usize, _pid: Option<i32>) -> Answer<Vec<u8>> {
         self.blocks.export(address, len)
+    }
+
+    fn export_close(&self, _key: &[u8]) -> Answer<()> {
+        Ok(())
     }
 
     fn import(&self, key: &[u8]) -> Answer<ImportHandle> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::Keep;
 use crate::device::Opened;
@@ -40,7 +40,8 @@ pub struct ExportKey {
 }
 
 enum DeviceOrigin {
-    Own(Option<BlockHandle>),
+    /// With the keys that were made to it.
+    Own(Option<BlockHandle>, Mutex<Vec<Vec<u8>>>),
     Import(Option<ImportHandle>),
     Foreign(Keep),
 }
@@ -56,7 +57,14 @@ impl Drop for DeviceBlock {
     fn drop(&mut self) {
         // Nobody hears an answer here: on a lost card freeing fails, and the card's reset frees.
         match &mut self.origin {
-            DeviceOrigin::Own(block) => {
+            DeviceOrigin::Own(block, keys) => {
+                for key in keys
+                    .get_mut()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .drain(..)
+                {
+                    drop(self.opened.card.export_close(&key));
+                }
                 drop(
                     block
                         .take()
@@ -99,7 +107,12 @@ impl DeviceMemory {
     }
 
     pub(crate) fn own(opened: Arc<Opened>, block: BlockHandle, len: usize) -> Self {
-        Self::new(opened, block.raw(), len, DeviceOrigin::Own(Some(block)))
+        Self::new(
+            opened,
+            block.raw(),
+            len,
+            DeviceOrigin::Own(Some(block), Mutex::default()),
+        )
     }
 
     pub(crate) fn imported(opened: Arc<Opened>, import: ImportHandle, len: usize) -> Self {
@@ -153,15 +166,18 @@ impl DeviceMemory {
     /// not memory that was allocated through this crate.
     pub fn export(&self, pid: Option<i32>) -> Result<ExportKey, DeviceError> {
         let block = &self.0;
-        if !matches!(block.origin, DeviceOrigin::Own(_)) {
+        let DeviceOrigin::Own(_, keys) = &block.origin else {
             return Err(DeviceError::misuse(
                 "only an own allocation can be exported",
             ));
-        }
+        };
         // SAFETY: the block is one allocation of ours. When the exporter frees it early, drivers
         // refuse the importer's next copy; the importer's addresses stay reserved.
         let key = unsafe { block.opened.card.export(block.address, block.len, pid) };
         let key = block.opened.note(key)?;
+        keys.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(key.clone());
         Ok(ExportKey {
             len: block.len,
             key,
@@ -363,6 +379,27 @@ impl HostMemory {
         // SAFETY: the destination is writable and inside the memory, as checked above; `from` is a
         // borrow, which nothing here aliases: no reference over this memory exists.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+        Ok(())
+    }
+
+    /// Copies `len` bytes from another host memory, from `from_at` on, to `at`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Misuse`]: a range leaves its memory, or this memory is read-only.
+    pub fn copy_from(
+        &self,
+        at: usize,
+        (from, from_at): (&Self, usize),
+        len: usize,
+    ) -> Result<(), DeviceError> {
+        if self.access() == HostAccess::ReadOnly {
+            return Err(DeviceError::misuse("the memory is read-only"));
+        }
+        let source = from.range(from_at, len)? as *const u8;
+        let to = self.range(at, len)? as *mut u8;
+        // SAFETY: both ranges were found inside memory that is mapped while the two are held, the
+        // destination in a writable one; they may overlap.
+        unsafe { std::ptr::copy(source, to, len) };
         Ok(())
     }
 

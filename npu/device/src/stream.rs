@@ -203,7 +203,7 @@ impl Stream {
         self.0.opened.alive()?;
         self.0.hold(batch.keeps().to_vec())?;
         let direction = batch.direction();
-        let form = self.card().capabilities().batch;
+        let form = self.card().batch_form();
         let local = direction == Direction::DeviceToDevice;
         let outcome = if how == Submission::Each || !form.queued || local {
             self.copy_each(direction, batch.entries())

@@ -226,8 +226,15 @@ pub(crate) fn destroy(handle: u64) -> Result<(), Code> {
     let local = comms.get(&handle).ok_or(sys::HCCL_E_PARA)?;
     let board = Board::of_host();
     let mut tables = board.lock();
+    // This rank's own operations: the other rank may be of the same process.
     let busy = tables.operations.iter().any(|operation| {
-        operation.id != 0 && operation.comm == local.comm && operation.process == board.process
+        let own = if operation.send == 1 {
+            operation.from
+        } else {
+            operation.to
+        };
+        let of_this = operation.comm == local.comm && operation.process == board.process;
+        operation.id != 0 && of_this && own == local.rank
     });
     if busy {
         return Err(sys::HCCL_E_AGAIN);

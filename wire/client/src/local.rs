@@ -305,10 +305,16 @@ impl LocalSession {
     fn unplace(&self, hash: KeyHash, place: Place) {
         match place {
             Place::Lease(slot) => {
-                self.port(hash.shard(self.shard_count()))
-                    .lock()
-                    .leases
-                    .put_back(slot);
+                let port = self.port(hash.shard(self.shard_count()));
+                let mut state = port.lock();
+                state.put_back(slot);
+                // Nobody may call for long: what is no use here goes back at once.
+                if state.ring.is_some() && state.return_surplus() && state.publish() {
+                    drop(state);
+                    if let Err(error) = port.ring_bell() {
+                        self.give_up(error);
+                    }
+                }
             },
             Place::Staging { offset, len } => self.free_staging(offset, len),
         }

@@ -5,16 +5,16 @@
 //! lives in the daemon, on the shard of each key, and ends with this session: latches and
 //! references of a client that says farewell or dies are released within a second.
 //!
-//! - **References.** A key that any client or any parent refers to is neither evicted nor deleted; a
-//!   delete is done when the last of them is dropped, and dropping the last one is a delete.
+//! - **References.** A key that any client or any parent refers to is neither evicted nor deleted;
+//!   a delete is done when the last of them is dropped, and dropping the last one is a delete.
 //! - **Nested keys** are held from before their parent's version is visible until that version is
 //!   overwritten, deleted, expired or evicted.
 //! - **Latches** are taken in the order in which they were asked for, per key; whoever waits says
 //!   for how long. They exclude each other, not reads and writes.
 //! - **Transactions** store all of their keys or none, only where no value exists.
 //!
-//! Over TCP none of these exists yet: the calls answer [`Status::NotSupported`]. Writing and reading
-//! the values of objects works there.
+//! Over TCP none of these exists yet: the calls answer [`Status::NotSupported`]. Writing and
+//! reading the values of objects works there.
 
 mod asks;
 mod asynchronous;
@@ -63,8 +63,8 @@ impl Client {
 
     /// Stores 1 to 8 values, all or none, only if none of the keys has a value.
     ///
-    /// Nobody sees any of them before it is decided. After the decision they become visible shard by
-    /// shard without waiting for anybody: a reader that hurries may find one of them some
+    /// Nobody sees any of them before it is decided. After the decision they become visible shard
+    /// by shard without waiting for anybody: a reader that hurries may find one of them some
     /// microseconds before another, and whoever has learned of this call's end finds all of them.
     /// `options.if_absent` is implied.
     ///

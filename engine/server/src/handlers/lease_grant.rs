@@ -4,7 +4,7 @@ use chariot_proto::Status;
 
 use crate::request::{Answer, Outcome, Request};
 use crate::shard::Shard;
-use crate::tenant::NotLent;
+use crate::tenant::{LeaseFor, NotLent};
 
 /// Handles one grant; waits for memory where there is none.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
@@ -18,9 +18,19 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     if !shard.sessions.at(request.place).trusted {
         return Status::NotAuthorized.into();
     }
+    let purpose = LeaseFor::Now {
+        most_bytes: shard.lease_most_bytes(),
+    };
     let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
     let count = u32::from(request.words.lease_count).clamp(1, chariot_memory::RUN_SLOTS_MAX);
-    match tenant.lend(request.session, len, count, sessions, request.now_ns) {
+    let lent = tenant.lend(
+        request.session,
+        (len, count),
+        purpose,
+        sessions,
+        request.now_ns,
+    );
+    match lent {
         Ok(run) => Outcome::Done(Answer {
             lease: Some(run),
             ..Answer::status(Status::Ok)

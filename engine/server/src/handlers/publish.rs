@@ -11,10 +11,11 @@ use chariot_store::NewEntry;
 use crate::reply::insert_status;
 use crate::request::{Answer, Outcome, Request};
 use crate::shard::Shard;
+use crate::tenant::LeaseFor;
 
 /// Handles one publish.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
-    let (number, count) = (shard.id.0, shard.shared.shard_count());
+    let (number, shard_count) = (shard.id.0, shard.shared.shard_count());
     let (tenant, sessions) = shard.tenant_and_sessions(request.tenant);
     let Ok(extent) = tenant
         .leases
@@ -22,23 +23,29 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     else {
         return Status::InvalidArgument.into();
     };
-    let outcome = publish(number, count, tenant, request, extent);
+    let mut lease = None;
+    if request.has(SubmissionFlags::WANT_LEASE) {
+        // Before the value is there to be evicted: with all else pinned, the room ahead would be
+        // its own.
+        let count = u32::from(request.words.lease_count).clamp(1, chariot_memory::RUN_SLOTS_MAX);
+        let slot = tenant.extents.block_len(extent.offset);
+        let len = slot.expect("a slot that was taken is live");
+        lease = tenant
+            .lend(
+                request.session,
+                (len, count),
+                LeaseFor::Later,
+                sessions,
+                request.now_ns,
+            )
+            .ok();
+    }
+    let outcome = publish(number, shard_count, tenant, request, extent);
     let mut answer = match outcome {
         Ok(answer) => answer,
         Err(status) => Answer::status(status),
     };
-    if request.has(SubmissionFlags::WANT_LEASE) {
-        let count = u32::from(request.words.lease_count).clamp(1, chariot_memory::RUN_SLOTS_MAX);
-        // The class of the slot just used: its length in the allocator, or the value's where it is
-        // free again.
-        let len = tenant
-            .extents
-            .block_len(extent.offset)
-            .unwrap_or(request.words.len);
-        answer.lease = tenant
-            .lend(request.session, len, count, sessions, request.now_ns)
-            .ok();
-    }
+    answer.lease = lease;
     if answer.status.is_ok() {
         shard.count_written(request.words.len);
         shard.wake_watchers(request.tenant, request.hash());
@@ -72,7 +79,7 @@ fn publish(
     };
     // On an error the tenant has freed the extent.
     let inserted = tenant
-        .publish(request.hash(), &entry, request.now_ms)
+        .publish_or_reserve(request, &entry)
         .map_err(insert_status)?;
     Ok(Answer {
         version: inserted.version,

@@ -189,16 +189,16 @@ impl Links {
         ends.last += 1;
         let id = ends.last;
         ends.sockets.insert(id, Arc::new(Socket(socket)));
-        Ok(CommHandle::new(id))
+        Ok(CommHandle { raw: id, rank })
     }
 
     pub(super) fn socket(&self, comm: &CommHandle) -> Answer<Arc<Socket>> {
-        let found = self.lock().sockets.get(&comm.raw()).cloned();
+        let found = self.lock().sockets.get(&comm.raw).cloned();
         found.ok_or_else(|| DeviceError::misuse("a link that is not there"))
     }
 
     pub(super) fn destroy(&self, comm: &CommHandle) {
-        self.lock().sockets.remove(&comm.raw());
+        self.lock().sockets.remove(&comm.raw);
     }
 }
 

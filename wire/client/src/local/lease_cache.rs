@@ -60,6 +60,8 @@ struct Class {
 pub(super) struct LeaseCache {
     classes: Vec<Class>,
     clock: u64,
+    /// The clock at the daemon's last recall.
+    recalled_at: u64,
 }
 
 /// How many slots to ask for when values of `len` bytes are written.
@@ -120,8 +122,8 @@ impl LeaseCache {
         }
     }
 
-    /// Adds a lease: for each bit `i` of `slots` the slot at `offset + i * slot_len`. The caller has
-    /// validated it.
+    /// Adds a lease: for each bit `i` of `slots` the slot at `offset + i * slot_len`. The caller
+    /// has validated it.
     pub(super) fn add(&mut self, offset: u64, slot_len: u64, slots: u64, class: u8) {
         assert!(slots != 0, "a lease has at least one slot");
         assert!(slot_len > 0, "a slot has at least one byte");
@@ -149,8 +151,12 @@ impl LeaseCache {
     /// Puts a slot back that was taken and not published.
     pub(super) fn put_back(&mut self, slot: LeaseSlot) {
         self.add(slot.offset, slot.slot_len, 1, slot.class);
-        // Nobody waits for it: it may be surplus at once.
-        if let Some(class) = self.class_mut(slot.slot_len) {
+        self.note_unwanted(slot.slot_len);
+    }
+
+    /// Takes note that nobody waits for the slots of a length: they may be surplus at once.
+    pub(super) fn note_unwanted(&mut self, slot_len: u64) {
+        if let Some(class) = self.class_mut(slot_len) {
             class.used_at = 0;
         }
     }
@@ -165,17 +171,53 @@ impl LeaseCache {
         let now = self.clock;
         let old = self.classes.iter().filter(|class| class.used_at < now);
         let old_bytes: u64 = old.map(|class| class.idle * class.slot_len).sum();
+        // What is too long to be leased ahead, and that nobody waits for, is of no use to keep.
+        let is_unwanted =
+            |class: &&Class| class.slot_len > AHEAD_LEN_MAX && class.idle > 0 && class.used_at == 0;
+        if let Some(slot_len) = self
+            .classes
+            .iter()
+            .find(is_unwanted)
+            .map(|class| class.slot_len)
+        {
+            return self.take_unwanted(slot_len);
+        }
         if self.classes.len() <= CLASSES_MAX && old_bytes <= idle_max_bytes {
             return None;
         }
         let idle = self.classes.iter().filter(|class| class.idle > 0);
         let oldest = idle.min_by_key(|class| class.used_at)?;
-        let (slot_len, used_at) = (oldest.slot_len, oldest.used_at);
-        if used_at == now {
+        if oldest.used_at == now {
             return None;
         }
+        let slot_len = oldest.slot_len;
+        self.take_unwanted(slot_len)
+    }
+
+    /// Takes note that the daemon recalls leases.
+    pub(super) fn recall(&mut self) {
+        self.recalled_at = self.clock;
+        self.clock += 1;
+    }
+
+    /// Takes one slot that the daemon recalled: out of the class that has not been used for the
+    /// longest time. The last slot of a class that came or was used just before the recall stays
+    /// until the next one: whoever asked for it may not have taken it yet.
+    pub(super) fn take_recalled(&mut self) -> Option<LeaseSlot> {
+        let recalled_at = self.recalled_at;
+        let spare = self
+            .classes
+            .iter()
+            .filter(|class| class.idle > u64::from(class.used_at >= recalled_at));
+        let slot_len = spare.min_by_key(|class| class.used_at)?.slot_len;
+        self.take_unwanted(slot_len)
+    }
+
+    /// Takes a slot to return it, which is no use: neither the class nor the clock gets younger.
+    fn take_unwanted(&mut self, slot_len: u64) -> Option<LeaseSlot> {
+        let now = self.clock;
+        let used_at = self.class_mut(slot_len)?.used_at;
         let slot = self.take(slot_len);
-        // Taking surplus is no use: neither the class nor the clock gets younger.
         self.clock = now;
         if let Some(class) = self.class_mut(slot_len) {
             class.used_at = used_at;
@@ -257,6 +299,30 @@ mod tests {
         cache.add(1 << 20, 65536, 0b1111, 2);
         assert_eq!(cache.take_surplus(1 << 20), None);
         assert_eq!(cache.take_surplus(1 << 13).unwrap().slot_len, 4096);
+    }
+
+    #[test]
+    fn a_recall_leaves_the_slot_that_just_came_to_the_next_one() {
+        let mut cache = LeaseCache::default();
+        cache.add(0, 4096, 0b11, 1);
+        cache.add(1 << 20, 65536, 0b11, 2);
+        cache.recall();
+        let lens = std::iter::from_fn(|| cache.take_recalled()).map(|slot| slot.slot_len);
+        assert_eq!(lens.collect::<Vec<_>>(), [4096, 4096, 65536]);
+        assert_eq!(cache.idle_bytes(), 65536);
+        cache.recall();
+        assert!(cache.take_recalled().is_some());
+        assert_eq!(cache.idle_bytes(), 0);
+    }
+
+    #[test]
+    fn a_large_slot_that_nobody_took_is_surplus_however_little_lies_idle() {
+        let mut cache = LeaseCache::default();
+        cache.add(0, 12 << 20, 1, 0);
+        assert_eq!(cache.take_surplus(16 << 20), None, "it was just granted");
+        let slot = cache.take(12 << 20).unwrap();
+        cache.put_back(slot);
+        assert_eq!(cache.take_surplus(16 << 20), Some(slot));
     }
 
     #[test]

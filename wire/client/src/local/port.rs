@@ -21,7 +21,7 @@ use chariot_shm::{
     ClientRing, CompletionFlags, CompletionWords, PinSlot, PinTable, SubmissionWords,
 };
 
-use super::lease_cache::LeaseCache;
+use super::lease_cache::{LeaseCache, LeaseSlot};
 use crate::error::Error;
 
 /// Bytes of leases that may lie idle on one shard; the daemon's own bound is 32 MiB a session.
@@ -71,6 +71,8 @@ struct Slot {
     refill: u64,
     /// The staging memory that this submission reads: offset and length.
     staging: Option<(u64, u64)>,
+    /// It returns a lease.
+    is_return: bool,
     completion: CompletionWords,
     pin: Option<(PinSlot, PinKind)>,
     waker: Option<Waker>,
@@ -127,6 +129,10 @@ pub(super) struct PortState {
     payload: Vec<u8>,
     /// A lease came since the last look for surplus.
     surplus_possible: bool,
+    /// Bytes of leases that the shard wants back.
+    recalled_bytes: u64,
+    /// Returned leases whose completion was not seen: what the shard recalls meanwhile may be them.
+    returning: u32,
     /// Slots that were returned (offset, length), for the session to close their windows.
     pub left_slots: Vec<(u64, u64)>,
 }
@@ -141,6 +147,7 @@ impl PortState {
             pin_kind: PinKind::None,
             refill: 0,
             staging: None,
+            is_return: false,
             completion: CompletionWords::default(),
             pin: None,
             waker: None,
@@ -153,6 +160,8 @@ impl PortState {
             done: 0,
             payload: Vec::with_capacity(PAYLOAD_MAX as usize),
             surplus_possible: false,
+            recalled_bytes: 0,
+            returning: 0,
             left_slots: Vec::new(),
         }
     }
@@ -237,8 +246,17 @@ impl PortState {
             if slot.refill != 0 {
                 self.leases.refill_ended(slot.refill);
             }
+            self.returning -= u32::from(std::mem::take(&mut slot.is_return));
+            if completion.flags & CompletionFlags::RECALL != 0 && self.returning == 0 {
+                self.recalled_bytes = completion.lease_len;
+                self.leases.recall();
+            }
             if let Some(lease) = lease_of(&completion, arena_len)? {
                 sink.on_lease(&mut self.leases, lease);
+                if slot.state == SlotState::Abandoned {
+                    // Whoever asked for it has given up.
+                    self.leases.note_unwanted(lease.slot_len);
+                }
                 self.surplus_possible = true;
             }
             if let Some((offset, len)) = slot.staging.take() {
@@ -307,12 +325,34 @@ impl PortState {
         }
     }
 
-    /// Returns leased slots when too many lie idle; says whether something was submitted.
+    /// Puts a slot back that was not published; it may be surplus now.
+    pub(super) fn put_back(&mut self, slot: LeaseSlot) {
+        self.leases.put_back(slot);
+        self.surplus_possible = true;
+    }
+
+    fn next_to_return(&mut self) -> Option<LeaseSlot> {
+        if self.recalled_bytes > 0 {
+            if let Some(slot) = self.leases.take_recalled() {
+                self.recalled_bytes = self.recalled_bytes.saturating_sub(slot.slot_len);
+                return Some(slot);
+            }
+            self.recalled_bytes = 0;
+        }
+        if !self.surplus_possible {
+            return None;
+        }
+        let surplus = self.leases.take_surplus(IDLE_MAX_BYTES);
+        self.surplus_possible = surplus.is_some();
+        surplus
+    }
+
+    /// Returns leased slots when too many lie idle or the shard recalls them; says whether
+    /// something was submitted.
     pub(super) fn return_surplus(&mut self) -> bool {
         let mut submitted = false;
-        while self.surplus_possible && self.room() > RESERVED_ROOM {
-            let Some(slot) = self.leases.take_surplus(IDLE_MAX_BYTES) else {
-                self.surplus_possible = false;
+        while self.room() > RESERVED_ROOM {
+            let Some(slot) = self.next_to_return() else {
                 break;
             };
             let words = SubmissionWords {
@@ -324,7 +364,10 @@ impl PortState {
             self.set_payload(&[], &[]);
             let bit = self.submit(&words, Ticket::PLAIN);
             // Nobody waits for the answer.
-            self.slots[bit.trailing_zeros() as usize].state = SlotState::Abandoned;
+            let returning = &mut self.slots[bit.trailing_zeros() as usize];
+            returning.state = SlotState::Abandoned;
+            returning.is_return = true;
+            self.returning += 1;
             self.left_slots.push((slot.offset, slot.slot_len));
             submitted = true;
         }

@@ -84,8 +84,8 @@ impl ObjectBuffer {
     ///
     /// # Errors
     ///
-    /// [`Status::NotFound`] after [`ObjectBuffer::invalidate`], or when the value had left the cache
-    /// before it could be looked at.
+    /// [`Status::NotFound`] after [`ObjectBuffer::invalidate`], or when the value had left the
+    /// cache before it could be looked at.
     pub fn data(&self) -> Result<&[u8], Error> {
         match &self.bytes {
             Bytes::Draft(draft) => Ok(draft),

@@ -40,6 +40,9 @@ impl CompletionFlags {
     pub const LEASE: u16 = 2;
     /// `extent` names memory of the arena: this completion is a pin on it until it is consumed.
     pub const NAMES_EXTENT: u16 = 4;
+    /// The session holds more idle leases than it may: `lease_len` bytes of them are to be
+    /// returned. Never together with [`Self::LEASE`].
+    pub const RECALL: u16 = 8;
 }
 
 /// One request, as the client submits it.
