@@ -1,4 +1,5 @@
-//! `generate_config`: the configuration of a worker with the names and defaults of chariot-ds 0.1.6.
+//! `generate_config`: the configuration of a worker with the names and defaults of chariot-ds
+//! 0.1.6.
 
 use std::path::Path;
 

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use chariot_client::{Client, ConnectOptions, Target};
+use chariot_client::{Client, ConnectOptions, SetOptions, Target};
 use chariot_tests_node::metrics::Metrics;
 use chariot_tests_node::{daemon, wait};
 
@@ -134,7 +134,9 @@ fn the_quick_start_of_old_starts_serves_and_stops() {
     assert!(directory.path().join("chariotds/probe/ready").exists());
 
     let client = Client::connect(ConnectOptions::new(Target::Tcp(text.clone()))).unwrap();
-    client.set(b"key", b"value").unwrap();
+    client
+        .set(b"key", b"value", &SetOptions::default())
+        .unwrap();
 
     let again = dscli(&line, directory.path());
     assert!(!again.status.success() && said(&again).contains("serves there already"));
@@ -241,7 +243,9 @@ fn etcd_knows_the_node_while_it_lives_and_again_after_its_own_absence() {
     drop(server.take());
     let client = Client::connect(ConnectOptions::new(Target::Tcp(text.clone()))).unwrap();
     wait::until("the loss is noticed", || {
-        client.set(b"key", b"value").unwrap();
+        client
+            .set(b"key", b"value", &SetOptions::default())
+            .unwrap();
         Metrics::scrape(admin)
             .is_some_and(|metrics| metrics.total("chariot_cluster_registered") < 0.5)
     });
