@@ -23,9 +23,10 @@ fn set_as(
     client.set(key.as_bytes(), value, &options)
 }
 
-/// Out of memory at the deadline. On a busy machine the client's own clock may strike first.
+/// Out of memory at the deadline, never a timeout: the daemon's answer comes before the client's
+/// own clock strikes.
 fn is_refused(status: Status) -> bool {
-    matches!(status, Status::OutOfMemory | Status::Timeout)
+    status == Status::OutOfMemory
 }
 
 #[test]
@@ -42,12 +43,12 @@ fn kept_values_are_never_evicted_and_a_full_arena_says_so_at_the_deadline() {
                 &key,
                 &value,
                 WriteMode::None,
-                Duration::from_millis(500),
+                Duration::from_secs(1),
             ) {
                 Ok(_) => kept.push(key),
                 Err(error) => {
                     assert!(
-                        start.elapsed() >= Duration::from_millis(450),
+                        start.elapsed() >= Duration::from_millis(700),
                         "{name}: it waited"
                     );
                     break error;
@@ -240,7 +241,7 @@ fn an_arena_full_of_pinned_values_refuses_and_recovers() {
             &key,
             &value,
             WriteMode::NoneEvict,
-            Duration::from_millis(300),
+            Duration::from_millis(800),
         ) {
             // With everything else pinned, memory lent ahead does not come from this very value.
             Ok(_) => {
@@ -265,7 +266,7 @@ fn an_arena_full_of_pinned_values_refuses_and_recovers() {
             "no-room",
             &pattern::value(MIB, 1),
             WriteMode::NoneEvict,
-            Duration::from_millis(200),
+            Duration::from_millis(800),
         );
         assert!(is_refused(status_of(refused)), "{name}");
         // Others are not disturbed: reads and small questions go on.
@@ -359,12 +360,16 @@ fn a_failed_batch_of_large_values_leaves_no_lease_behind() {
     // 720 MiB of kept values do not fit 256.
     let options = SetOptions {
         mode: WriteMode::None,
-        deadline: Some(Duration::from_secs(2)),
+        // Long enough for the copies of what fits, also on a busy machine.
+        deadline: Some(Duration::from_secs(6)),
         ..SetOptions::default()
     };
     let results = client.mset(&items, &options);
-    let failed = results.iter().filter(|result| result.is_err()).count();
-    assert!(failed >= 60 - 22, "{failed} failed");
+    let failed = results.iter().filter_map(|result| result.as_ref().err());
+    let causes: Vec<Status> = failed.map(Error::status).collect();
+    assert!(causes.len() >= 60 - 22, "{} failed", causes.len());
+    // Also those whose turn never came.
+    assert!(causes.iter().all(|&cause| is_refused(cause)), "{causes:?}");
     wait::until("nothing lies leased", || {
         // Answers that came after the batch had ended are heard with the next call.
         for key in &keys {
