@@ -19,7 +19,8 @@
 //! all the same; nothing uses glommio's files, sockets or timers on the data path.
 //!
 //! Files in reading order: `executor.rs`, `driver.rs`, `bell.rs`, `data_ring.rs` (and its folder),
-//! `mailbox.rs`, `control.rs`, `timers.rs`, `spin.rs`, `wake_cost.rs`, `watchdog.rs`, `capabilities.rs`.
+//! `mailbox.rs`, `control.rs`, `timers.rs`, `spin.rs`, `wake_cost.rs`, `watchdog.rs`,
+//! `capabilities.rs`.
 
 mod bell;
 mod capabilities;

@@ -122,8 +122,8 @@ impl LeaseCache {
         }
     }
 
-    /// Adds a lease: for each bit `i` of `slots` the slot at `offset + i * slot_len`. The caller has
-    /// validated it.
+    /// Adds a lease: for each bit `i` of `slots` the slot at `offset + i * slot_len`. The caller
+    /// has validated it.
     pub(super) fn add(&mut self, offset: u64, slot_len: u64, slots: u64, class: u8) {
         assert!(slots != 0, "a lease has at least one slot");
         assert!(slot_len > 0, "a slot has at least one byte");
