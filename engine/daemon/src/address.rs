@@ -94,7 +94,7 @@ pub fn claim(
             return Err(refuse(cause, "put the socket on a file system with locks"));
         },
     }
-    check_port(listen, PORT_PATIENCE, || std::thread::sleep(PORT_PAUSE))?;
+    check_port(listen, PORT_PATIENCE, pause)?;
     write_holder(&mut lock, listen).map_err(|error| {
         let cause = format!("cannot write {}: {error}", path.display());
         refuse(cause, "make room on its file system")
@@ -104,6 +104,14 @@ pub fn claim(
         _lock: lock,
         socket: socket.to_owned(),
     })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody tells when a port is free again, and nothing else happens before it is"
+)]
+fn pause() {
+    std::thread::sleep(PORT_PAUSE);
 }
 
 fn lock_path(socket: &Path) -> PathBuf {

@@ -35,7 +35,7 @@ const LIFE_CHECK: Duration = Duration::from_millis(50);
 const ANSWER_MAX_NS: u64 = 20_000_000;
 /// The same for a write: its answer may be that there is no memory, which a caller must not take
 /// for a daemon that does not answer, also where the daemon's core is busy with something else.
-pub(super) const WRITE_ANSWER_MAX_NS: u64 = 250_000_000;
+pub(super) const WRITE_ANSWER_MAX_NS: u64 = 500_000_000;
 
 /// One key of an operation, as the engine sees it.
 #[derive(Clone, Copy, Debug)]

@@ -25,7 +25,7 @@ use crate::options::ConnectOptions;
 /// Bytes of the inbox: a header, the body of a batch of a few hundred, or a small value.
 const INBOX_BYTES: usize = 16 << 10;
 /// Most time that is kept for an answer, as for a local write.
-const ANSWER_MAX: Duration = Duration::from_millis(250);
+const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// Most pieces of one vectored write (`IOV_MAX` of Linux).
 const PIECES_MAX: usize = 1024;
 
@@ -267,7 +267,7 @@ fn receive_uninit(stream: &TcpStream, target: &mut [MaybeUninit<u8>]) -> io::Res
 /// The part of a caller's time that the node has: its answer (there was no memory in time) must
 /// arrive within the rest.
 fn for_node(budget: Duration) -> Duration {
-    budget - (budget / 4).min(ANSWER_MAX)
+    budget.saturating_sub((budget / 4).min(ANSWER_MAX))
 }
 
 /// The wall clock `budget` from now, in milliseconds since 1970.
