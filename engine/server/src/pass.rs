@@ -22,6 +22,7 @@ use crate::limits::{
     SUBMISSIONS_PER_PASS,
 };
 use crate::message::{GranuleMessage, Order, ShardMessage};
+use crate::objects;
 use crate::session::Place;
 use crate::shard::Shard;
 use crate::waiting::Waiter;
@@ -135,6 +136,7 @@ impl ShardPass {
                     crate::tcp::undo(shard, from, tenant, reply);
                 }
             },
+            ShardMessage::Object(message) => objects::on_message(shard, message),
             ShardMessage::Granule(message) => granule(shard, message),
             ShardMessage::Populated(done) => {
                 shard
@@ -347,6 +349,7 @@ impl ShardPass {
             sooner(tenant.store.next_expiry_ms().map(from_ms));
             sooner(tenant.waiters.next_deadline_ns());
             sooner(tenant.next_sweep_ns());
+            sooner(tenant.objects.next_deadline_ns());
             if !tenant.waiters.is_empty() {
                 sooner(Some(shard.now_ns + WAITER_RETRY_MS * 1_000_000));
             }
@@ -541,6 +544,7 @@ impl Pass for ShardPass {
         worked |= Self::time(shard);
         worked |= self.memory(shard);
         worked |= copies(shard);
+        worked |= objects::round(shard);
         crate::tcp::undo_undelivered(shard);
         shard.sessions.flush_dirty();
         shard.mail.flush();

@@ -121,6 +121,11 @@ impl Shard {
         if self.watching.len() == 0 {
             return;
         }
+        let now_ms = self.now_ms;
+        if !self.tenant_mut(tenant).store.exists(hash, now_ms) {
+            // Reserved by a transaction, or over already: those who wait go on waiting.
+            return;
+        }
         loop {
             let mut woken = std::mem::take(&mut self.woken);
             let more = self.watching.take_woken(tenant, hash, &mut woken);

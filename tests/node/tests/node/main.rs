@@ -10,6 +10,8 @@ mod frames;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod objects;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod processes;
@@ -19,5 +21,7 @@ mod restart;
 mod rings;
 #[cfg(test)]
 mod syscalls;
+#[cfg(test)]
+mod transactions;
 #[cfg(test)]
 mod views;
