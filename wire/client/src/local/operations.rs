@@ -190,6 +190,7 @@ impl LocalSession {
             stages: &mut stages,
             out: &mut out,
             expected_slots: 0,
+            out_of_memory: false,
         };
         self.run(mode, job, &mut ops, deadline).await;
         out
