@@ -36,6 +36,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-base", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-shm", &[]),
+    ("chariot-ssd", &["chariot-base", "chariot-proto"]),
     (
         "chariot-store",
         &[
@@ -50,6 +51,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-client", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-tidy", &[]),
+    ("chariot-transfer", &["chariot-device"]),
     (
         "chariotd",
         &[
