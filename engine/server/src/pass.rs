@@ -544,6 +544,7 @@ impl Pass for ShardPass {
         worked |= Self::time(shard);
         worked |= self.memory(shard);
         worked |= copies(shard);
+        worked |= shard.tell_watchers();
         worked |= objects::round(shard);
         crate::tcp::undo_undelivered(shard);
         shard.sessions.flush_dirty();
@@ -566,6 +567,7 @@ impl Pass for ShardPass {
         let shard = self.shard.borrow();
         self.orders.pending()
             || shard.mail.pending()
+            || shard.watching.has_unwoken()
             || shard.sessions.has_dirty()
             || shard.sessions.any_pending()
     }

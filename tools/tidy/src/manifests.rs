@@ -37,6 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-base", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-shm", &[]),
+    ("chariot-ssd", &["chariot-base", "chariot-proto"]),
     (
         "chariot-store",
         &[
@@ -51,6 +52,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-client", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-tidy", &[]),
+    ("chariot-transfer", &["chariot-device"]),
     (
         "chariotd",
         &[
