@@ -59,6 +59,10 @@ pub static METRICS: &[Metric] = &[
     },
     node("chariot_ready", Gauge, "1", "1 when the node takes work.", Stable,
         |s| f64::from(u8::from(s.ready))),
+    node("chariot_cluster_registered", Gauge, "1", "1 when etcd holds the node under a live lease.", Stable,
+        |s| f64::from(u8::from(s.registered))),
+    node("chariot_cluster_registrations_total", Counter, "registrations", "Times the node has registered with etcd.", Stable,
+        |s| s.registrations as f64),
     Metric {
         name: "chariot_shard_up", kind: Gauge, unit: "1",
         help: "1 when the shard answered this scrape within a second.",

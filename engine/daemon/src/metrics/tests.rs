@@ -71,6 +71,8 @@ fn full_snapshot() -> Snapshot {
         base_private_bytes: 1,
         shard_count: 1,
         ready: true,
+        registered: true,
+        registrations: 1,
         build: crate::build::BUILD,
     }
 }
