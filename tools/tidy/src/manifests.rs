@@ -28,6 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("chariot-npu-sim", &["chariot-ascend-rt-sys"]),
     ("chariot-proto", &[]),
+    ("chariot-python", &["chariot-client"]),
     (
         "chariot-server",
         &[
@@ -44,6 +45,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-base", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-shm", &[]),
+    ("chariot-ssd", &["chariot-base", "chariot-proto"]),
     (
         "chariot-store",
         &[

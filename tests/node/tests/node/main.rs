@@ -14,6 +14,8 @@ mod objects;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod restart;

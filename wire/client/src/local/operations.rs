@@ -86,6 +86,7 @@ impl LocalSession {
                 stages: &mut stages,
                 out,
                 expected_slots: 0,
+                out_of_memory: false,
             };
             self.run(mode, job, &mut ops, deadline).await;
             return;
@@ -100,6 +101,7 @@ impl LocalSession {
             stages: &mut stages,
             out,
             expected_slots: 0,
+            out_of_memory: false,
         };
         self.run(mode, job, &mut ops, deadline).await;
         for (later, first) in duplicates {
@@ -157,6 +159,7 @@ impl LocalSession {
             stages: &mut stages,
             out: &mut out,
             expected_slots: 0,
+            out_of_memory: false,
         };
         self.run(mode, job, &mut [Op::new(hash)], deadline).await;
         let [result] = out;
@@ -187,6 +190,7 @@ impl LocalSession {
             stages: &mut stages,
             out: &mut out,
             expected_slots: 0,
+            out_of_memory: false,
         };
         self.run(mode, job, &mut ops, deadline).await;
         out
@@ -366,7 +370,7 @@ impl LocalSession {
             if_absent: options.if_absent,
             mode: options.mode,
             checksum: self.terms.checksum,
-            deadline: Deadline::after(self.budget(options.deadline)),
+            deadline: Deadline::for_write(self.budget(options.deadline)),
             reserve: None,
         }
     }
