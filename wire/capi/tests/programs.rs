@@ -233,11 +233,7 @@ mod tests {
     #[test]
     fn a_leak_of_views_is_seen() {
         let daemon = daemon();
-        let built = compile(
-            "gcc",
-            "tests/programs/cycles.c",
-            &["-Dchariot_view_release(view)=(void)(view)"],
-        );
+        let built = compile("gcc", "tests/programs/cycles.c", &["-DLEAK"]);
         let output = Command::new(&built.path)
             .arg(format!("unix:{}", daemon.socket().display()))
             .args(["20000", "0"])

@@ -48,7 +48,9 @@ static void bytes(chariot_client *client, long cycles)
         }
         chariot_view *view = NULL;
         CHECK(chariot_get_view(client, "cycle", 5, NULL, &view) == CHARIOT_OK);
+#ifndef LEAK
         chariot_view_release(view);
+#endif
         CHECK(chariot_get_view(client, "none", 4, NULL, &view) == CHARIOT_NOT_FOUND);
     }
 }
