@@ -3,12 +3,17 @@
 # Both set the machine up first (scripts/setup.sh says what it installs, and is quick when nothing
 # is missing). Checks run in the order of their cost, so that a slip is known early.
 
-.PHONY: all setup build install demo test test-long fmt lint doc unit loom tidy long compare help
+.PHONY: all setup build install demo test test-long fmt lint doc unit loom tidy python python-long long \
+  compare wheel help
 
 # The pinned toolchain, when setup has just installed it and the shell does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CARGO ?= cargo
+# Made by setup.
+VENV := target/python-venv
+PYTHON := $(VENV)/bin/python
+MATURIN := VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin
 
 all: build
 
@@ -21,17 +26,17 @@ build: setup ## Build the daemon and the load tool, optimised
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-install: setup ## Install daemon, load tool, libchariot and headers (PREFIX=, DESTDIR=)
-	$(CARGO) build --release --locked -p chariotd -p chariot-bench -p chariot-capi
+install: setup ## Install chariotd, dscli, chariot-bench, libchariot and headers (PREFIX=, DESTDIR=)
+	$(CARGO) build --release --locked -p chariotd -p chariot-bench -p dscli -p chariot-capi
 	@./scripts/install.sh "$(DESTDIR)" "$(PREFIX)"
 
 demo: setup ## Serve a real workload for half a minute (TRACE=file for your own)
 	@./scripts/demo.sh
 
-test: setup fmt lint doc unit loom tidy ## Run every check but the long ones
+test: setup fmt lint doc unit loom tidy python ## Run every check but the long ones
 	@echo "make test: all checks passed"
 
-test-long: test long ## Run the long ones too
+test-long: test long python-long ## Run the long ones too
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -54,8 +59,22 @@ loom:
 tidy:
 	$(CARGO) test --locked -q -p chariot-tidy
 
+# The SDK for Python against a real daemon, both as they were just built.
+python: setup
+	$(CARGO) build --locked -p chariotd
+	$(MATURIN) develop --locked --quiet --manifest-path wire/python/Cargo.toml
+	CHARIOTD=target/debug/chariotd $(PYTHON) -m pytest -q wire/python/tests
+
+python-long: setup
+	$(CARGO) build --release --locked -p chariotd
+	$(MATURIN) develop --locked --quiet --release --manifest-path wire/python/Cargo.toml
+	CHARIOTD=target/release/chariotd $(PYTHON) -m pytest -q --long wire/python/tests/test_leaks.py
+
 long:
 	$(CARGO) test --workspace --locked --release -- --ignored
+
+wheel: setup build ## Build the wheel chariot-ds into target/wheels (WHEEL="3.9 3.10" for more)
+	@./scripts/wheel.sh $(WHEEL)
 
 # What it installs, it says. COMPARE=--smoke shows in a few minutes that it runs.
 compare: setup ## Measure peers (Redis, memcached, Mooncake, openYuanrong) beside ours

@@ -12,8 +12,7 @@ version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo
 LINK_STRIP=-Wl,--strip-debug wire/capi/link.sh "$from"
 install -d "$to/bin" "$to/lib/pkgconfig" "$to/include"
 for program in chariotd chariot-bench dscli; do
-  # dscli comes with a room of its own: installed once it is there.
-  if [ -x "$from/$program" ]; then install -m 755 "$from/$program" "$to/bin/"; fi
+  install -m 755 "$from/$program" "$to/bin/"
 done
 install -m 644 "$from/libchariot.a" "$to/lib/"
 install -m 755 "$from/libchariot.so.$version" "$to/lib/"

@@ -35,7 +35,12 @@ command -v g++ >/dev/null 2>&1 || missing+=(g++)
 command -v clang >/dev/null 2>&1 || missing+=(clang)
 command -v make >/dev/null 2>&1 || missing+=(make)
 command -v git >/dev/null 2>&1 || missing+=(git)
+# The messages of etcd are compiled at build time; tests start a real etcd.
+command -v protoc >/dev/null 2>&1 || missing+=(protobuf-compiler)
+[ -e /usr/include/google/protobuf/descriptor.proto ] || missing+=(libprotobuf-dev)
+command -v etcd >/dev/null 2>&1 || missing+=(etcd-server)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
 
 export PATH="$PATH:$HOME/.cargo/bin"
@@ -66,3 +71,13 @@ for component in rustfmt clippy; do
     rustup component add --toolchain "$channel" "$component"
   fi
 done
+
+# The SDK for Python is built and tested in an environment of its own.
+venv=target/python-venv
+if ! "$venv/bin/python" -c 'import maturin, pytest' 2>/dev/null; then
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "the Python SDK is built with Python 3.11 or newer; python3 here is $(python3 --version)"
+  say "installing maturin and pytest into $venv (pip)"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install -q --disable-pip-version-check 'maturin>=1.9,<2' 'pytest>=8,<10'
+fi

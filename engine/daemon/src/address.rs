@@ -12,8 +12,15 @@ use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::seam::StartError;
+
+/// How long a start waits for its port: a daemon that was killed has given up its lock a moment
+/// before the kernel has torn down the last operation on its listeners.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits between two looks.
+const PORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Most bytes of a lock file that are read: a pid and an address.
 const LOCK_TEXT_MAX: u64 = 256;
@@ -87,7 +94,7 @@ pub fn claim(
             return Err(refuse(cause, "put the socket on a file system with locks"));
         },
     }
-    check_port(listen)?;
+    check_port(listen, PORT_PATIENCE, pause)?;
     write_holder(&mut lock, listen).map_err(|error| {
         let cause = format!("cannot write {}: {error}", path.display());
         refuse(cause, "make room on its file system")
@@ -97,6 +104,14 @@ pub fn claim(
         _lock: lock,
         socket: socket.to_owned(),
     })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody tells when a port is free again, and nothing else happens before it is"
+)]
+fn pause() {
+    std::thread::sleep(PORT_PAUSE);
 }
 
 fn lock_path(socket: &Path) -> PathBuf {
@@ -156,9 +171,25 @@ fn read_holder(lock: &mut File) -> String {
 }
 
 /// Binds the port for a moment without `SO_REUSEPORT`: the shards listen with it, and two daemons
-/// of one user would share the port without noticing.
-fn check_port(listen: SocketAddr) -> Result<(), StartError> {
-    match TcpListener::bind(listen) {
+/// of one user would share the port without noticing. A port in use is tried again for `patience`,
+/// with a `pause` after each try; then its holder is named.
+fn check_port(
+    listen: SocketAddr,
+    patience: Duration,
+    mut pause: impl FnMut(),
+) -> Result<(), StartError> {
+    let start = Instant::now();
+    let bound = loop {
+        match TcpListener::bind(listen) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < patience =>
+            {
+                pause();
+            },
+            bound => break bound,
+        }
+    };
+    match bound {
         Ok(_listener) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let holder = port_holder(Path::new("/proc"), listen.port()).map_or_else(
@@ -280,6 +311,23 @@ mod tests {
             error.contains(&format!("held by process {}", std::process::id())),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_port_that_is_given_up_in_a_moment_is_waited_for() {
+        let mut dying = Some(TcpListener::bind("127.0.0.1:0").unwrap());
+        let listen = dying.as_ref().unwrap().local_addr().unwrap();
+        let mut pauses = 0;
+        let waited = check_port(listen, Duration::MAX, || {
+            pauses += 1;
+            if pauses == 3 {
+                drop(dying.take());
+            }
+        });
+        waited.unwrap();
+        assert_eq!(pauses, 3);
+        let _alive = TcpListener::bind(listen).unwrap();
+        check_port(listen, Duration::ZERO, || unreachable!("no patience")).unwrap_err();
     }
 
     #[test]

@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::membership::Standing;
 use crate::metrics::{self, ProcessFacts, Snapshot};
 use crate::operate::Token;
 use crate::seam::{Expulsion, NodeControl, NodeStats, SessionSummary};
@@ -52,6 +53,8 @@ pub struct Admin {
     pub base_private_bytes: u64,
     /// Start of the daemon in seconds since 1970.
     pub start_unix_s: u64,
+    /// How the membership stands.
+    pub standing: Arc<Standing>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -168,6 +171,8 @@ async fn answer_metrics(State(admin): State<Arc<Admin>>) -> Response {
         base_private_bytes: admin.base_private_bytes,
         shard_count: admin.shard_count,
         ready: admin.node.ready().is_ready(),
+        registered: admin.standing.is_registered(),
+        registrations: admin.standing.registrations(),
         build: crate::build::BUILD,
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";

@@ -58,6 +58,10 @@ pub struct Snapshot {
     pub shard_count: usize,
     /// True when nothing stands against serving.
     pub ready: bool,
+    /// True when etcd holds the node under a live lease.
+    pub registered: bool,
+    /// How often the node has registered.
+    pub registrations: u64,
     /// Version and commit.
     pub build: crate::build::Build,
 }

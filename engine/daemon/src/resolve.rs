@@ -18,7 +18,8 @@ use crate::seam::{
 };
 use crate::settings::document::InForce;
 use crate::settings::value::{
-    format_list, parse_address, parse_cores, parse_ids, parse_number, parse_spin, parse_switch,
+    format_list, parse_address, parse_cluster, parse_cores, parse_endpoints, parse_ids,
+    parse_number, parse_spin, parse_switch,
 };
 use crate::settings::{Given, RawSettings, Refusal, SETTINGS, SettingsError, Source, find};
 
@@ -63,6 +64,15 @@ pub enum Action {
     },
 }
 
+/// The cluster that the node belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// URLs, `http://host:port`.
+    pub endpoints: Vec<String>,
+    /// Its name.
+    pub cluster: String,
+}
+
 /// Validated settings.
 #[derive(Clone, Debug)]
 pub struct Resolved {
@@ -74,6 +84,10 @@ pub struct Resolved {
     pub own_directory: Option<PathBuf>,
     /// Address of the admin endpoints.
     pub admin: SocketAddr,
+    /// Where to register, if anywhere.
+    pub membership: Option<Etcd>,
+    /// Probe files: health and ready.
+    pub probes: (Option<PathBuf>, Option<PathBuf>),
     /// Log level.
     pub log: tracing_subscriber::filter::LevelFilter,
     /// True when clients beyond this host can reach a port that asks for no proof.
@@ -199,6 +213,8 @@ pub fn resolve(raw: &RawSettings, surroundings: &Surroundings) -> Result<Resolve
         let cause = "is the address of --listen too".to_owned();
         return Err(reader.refuse("admin", cause, "give another port".to_owned()));
     }
+    let membership = resolve_membership(&mut reader)?;
+    let probes = resolve_probes(&mut reader)?;
     let log = reader.required("log", parse_level, ToString::to_string)?;
     reader.read("config", parse_path, |path| path.display().to_string())?;
     let open = !access.auth_required();
@@ -226,11 +242,32 @@ pub fn resolve(raw: &RawSettings, surroundings: &Surroundings) -> Result<Resolve
         },
         own_directory,
         admin,
+        membership,
+        probes,
         log,
         open_to_network: open && !listen.ip().is_loopback(),
         open_on_loopback: open && listen.ip().is_loopback(),
         in_force,
     })
+}
+
+fn resolve_membership(reader: &mut Reader<'_>) -> Result<Option<Etcd>, SettingsError> {
+    let endpoints = reader.read("etcd", parse_endpoints, |urls| format_list(urls))?;
+    let cluster = reader.required("cluster", parse_cluster, Clone::clone)?;
+    Ok(endpoints.map(|endpoints| Etcd { endpoints, cluster }))
+}
+
+fn resolve_probes(
+    reader: &mut Reader<'_>,
+) -> Result<(Option<PathBuf>, Option<PathBuf>), SettingsError> {
+    let format = |path: &PathBuf| path.display().to_string();
+    let health = reader.read("health-file", parse_path, format)?;
+    let ready = reader.read("ready-file", parse_path, format)?;
+    if health.is_some() && health == ready {
+        let cause = "is the file of --health-file too".to_owned();
+        return Err(reader.refuse("ready-file", cause, "give another path".to_owned()));
+    }
+    Ok((health, ready))
 }
 
 fn resolve_action(reader: &mut Reader<'_>) -> Result<Action, SettingsError> {

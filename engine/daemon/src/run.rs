@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::address::{self, Claim};
 use crate::control::{self, Admin};
 use crate::doctor::{self, Facts, Verdict};
+use crate::membership::{Member, Membership, Registration, Standing};
 use crate::metrics::ProcessFacts;
 use crate::operate::{self, Token};
+use crate::probes::Probes;
 use crate::resolve::{Action, Resolved, Surroundings, resolve};
 use crate::seam::{NodeControl, NodeOptions, StartError};
 use crate::settings::sources::{self, CommandLine};
@@ -174,7 +177,18 @@ async fn control_thread(
     log_exposure(&settings);
     let (listen, socket) = (settings.node.listen, settings.node.socket.clone());
     let shard_count = settings.node.shards.len();
+    let start = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let (health, ready) = settings.probes;
+    let probes = Probes::start(health, ready)?;
+    let registration = settings.membership.map(|etcd| Registration {
+        endpoints: etcd.endpoints,
+        cluster: etcd.cluster,
+        member: member(&settings.node, admin_address, start),
+    });
     let node = start_node(settings.node).await?;
+    let standing = Arc::new(Standing::default());
     let admin = Arc::new(Admin {
         node: Arc::clone(&node),
         token,
@@ -182,9 +196,8 @@ async fn control_thread(
         in_force: settings.in_force,
         shard_count,
         base_private_bytes: ProcessFacts::read(Path::new("/proc/self"), 0).private_bytes,
-        start_unix_s: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_secs()),
+        start_unix_s: start.as_secs(),
+        standing: Arc::clone(&standing),
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let endpoints = tokio::spawn(control::serve(listener, admin, async {
@@ -195,13 +208,31 @@ async fn control_thread(
         %listen, socket = %socket.display(), admin = %admin_address, shards = shard_count,
         version = crate::build::VERSION, "serving"
     );
+    probes.set_ready()?;
+    let membership = registration.map(|registration| Membership::start(registration, standing));
     signals.until_stop().await;
+    probes.set_draining();
+    if let Some(membership) = membership {
+        membership.leave().await;
+    }
     drain(&*node, &mut signals).await;
     drop(stop);
     // Endpoints finish the answers under way; a client that holds its connection open is cut off.
     drop(tokio::time::timeout(Duration::from_secs(1), endpoints).await);
     drop(claim);
     Ok(())
+}
+
+/// What this node says of itself to its cluster.
+fn member(options: &NodeOptions, admin: SocketAddr, start: Duration) -> Member {
+    Member {
+        address: options.listen.to_string(),
+        admin: admin.to_string(),
+        version: crate::build::VERSION.to_owned(),
+        cores: options.shards.iter().map(|shard| shard.cpu).collect(),
+        memory_bytes: options.memory_bytes,
+        start_unix_ms: u64::try_from(start.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 /// Finishes what is under way; a second signal cuts it short.

@@ -298,6 +298,35 @@ pub static SETTINGS: &[Setting] = &[
          write.",
     ),
     value(
+        "etcd",
+        "LIST",
+        "",
+        "URLs http://host:port with commas between; at most 16",
+        "Register this node with etcd under a lease, while it lives. The node serves whether or not \
+         etcd is there. Unset: a cluster of one.",
+    ),
+    value(
+        "cluster",
+        "NAME",
+        "chariot",
+        "1 to 64 of letters, digits, dot, dash and underscore",
+        "The cluster to register in.",
+    ),
+    value(
+        "health-file",
+        "PATH",
+        "",
+        "a path that the daemon can write",
+        "A file that is there while the process lives, for probes that look for one.",
+    ),
+    value(
+        "ready-file",
+        "PATH",
+        "",
+        "a path that the daemon can write",
+        "A file that is there while the node takes work: from its start to its drain.",
+    ),
+    value(
         "log",
         "LEVEL",
         "info",

@@ -11,6 +11,8 @@
 use chariot_base::{Extent, TenantId};
 use chariot_proto::{KeyHash, Status, WriteMode};
 
+use crate::tickets::TicketId;
+
 /// One question to the shard that owns a key. `Send`: it crosses cores by mailbox.
 #[derive(Debug)]
 pub(crate) enum Call {
@@ -59,6 +61,13 @@ pub(crate) enum Call {
         /// The reserved extent.
         extent: Extent,
     },
+    /// Gives up a [`Call::Find`] that waits; its answer comes then, whatever it is. Not answered.
+    Cancel {
+        /// Tenant of the connection.
+        tenant: TenantId,
+        /// The find's ticket.
+        find: TicketId,
+    },
     /// Deletes a key.
     Delete {
         /// Tenant of the connection.
@@ -86,6 +95,7 @@ impl Call {
             | Self::Reserve { tenant, .. }
             | Self::Commit { tenant, .. }
             | Self::Abort { tenant, .. }
+            | Self::Cancel { tenant, .. }
             | Self::Delete { tenant, .. }
             | Self::Expire { tenant, .. } => *tenant,
         }

@@ -76,6 +76,11 @@ fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         Opcode::Expire => handlers::expire::handle(shard, request),
         Opcode::LeaseGrant => handlers::lease_grant::handle(shard, request),
         Opcode::LeaseReturn => handlers::lease_return::handle(shard, request),
+        Opcode::ObjectLatch => handlers::object_latch::handle(shard, request),
+        Opcode::ObjectRef => handlers::object_ref::handle(shard, request),
+        Opcode::ObjectNest => handlers::object_nest::handle(shard, request),
+        Opcode::ObjectBind => handlers::object_bind::handle(shard, request),
+        Opcode::MultiSetTx => handlers::multi_set_tx::handle(shard, request),
         // Prefix is a question over many shards: the SDK asks Exist of each and counts. Notes have
         // a ring of their own.
         _ => Status::NotSupported.into(),

@@ -27,6 +27,9 @@ const RETRY_MS: u64 = 20;
 /// Longer than a shard tries ([`Vacating::TRY_MS`]): what is under way is not asked for again, from
 /// other granules.
 const PLAN_RETRY_MS: u64 = Vacating::TRY_MS + 50;
+/// How long a hole that could not be punched waits for its next try, in milliseconds: the kernel is
+/// short of something, and one try after another would be all that the helper does.
+const PUNCH_RETRY_MS: u64 = 1_000;
 
 /// What a shard knows of the node's free granules, for one tenant.
 #[derive(Debug, Default)]
@@ -127,6 +130,8 @@ pub(crate) struct GranuleHome {
     /// Jobs that the helper's queue had no room for, and those to repeat. Bound: the helper's queue
     /// and one.
     held_jobs: VecDeque<PopulateJob>,
+    /// Punches that failed, and when each is tried again. Bound: granules.
+    paused_jobs: VecDeque<(u64, PopulateJob)>,
     plan_after_ms: u64,
     /// Answers that the question for empty granules still waits for; 0 = none is under way.
     spares_due: u32,
@@ -154,6 +159,7 @@ impl GranuleHome {
             waiting: BTreeMap::new(),
             unready: Vec::new(),
             held_jobs: VecDeque::new(),
+            paused_jobs: VecDeque::new(),
             plan_after_ms: 0,
             spares_due: 0,
             spares_keep: 0,
@@ -281,16 +287,17 @@ impl GranuleHome {
     }
 
     /// The populate thread finished a job.
-    pub(crate) fn on_done(&mut self, done: &PopulateDone) {
+    pub(crate) fn on_done(&mut self, done: &PopulateDone, now_ms: u64) {
         match (&done.result, done.work) {
             (Err(error), GranuleWork::Punch { tenant, granule }) => {
                 tracing::warn!(%error, granule = granule.0, "granule not punched; trying again");
                 self.failures += 1;
                 let arena = Arc::clone(&self.arenas[&tenant]);
-                self.held_jobs.push_back(PopulateJob {
+                let job = PopulateJob {
                     work: done.work,
                     arena,
-                });
+                };
+                self.paused_jobs.push_back((now_ms + PUNCH_RETRY_MS, job));
             },
             (result, work) => {
                 if let Err(error) = result {
@@ -400,6 +407,7 @@ impl GranuleHome {
     /// Asks other shards to give up memory for the first in line, where eviction at home cannot
     /// help: it needs several granules in a row, or holds less than its share. Called now and then.
     pub(crate) fn plan(&mut self, now_ms: u64) {
+        self.resume(now_ms);
         if self.waiting.is_empty() || now_ms < self.plan_after_ms {
             return;
         }
@@ -449,14 +457,34 @@ impl GranuleHome {
         }
     }
 
+    /// Tries those punches again whose pause is over.
+    fn resume(&mut self, now_ms: u64) {
+        let due = |paused: &(u64, PopulateJob)| paused.0 <= now_ms;
+        if !self.paused_jobs.front().is_some_and(due) {
+            return;
+        }
+        while self.paused_jobs.front().is_some_and(due) {
+            let (_, job) = self.paused_jobs.pop_front().expect("looked at it");
+            self.held_jobs.push_back(job);
+        }
+        self.submit_work();
+    }
+
     /// When the home wants to look at its plans again.
     pub(crate) fn next_ms(&self) -> Option<u64> {
-        (!self.waiting.is_empty()).then_some(self.plan_after_ms)
+        let plan = (!self.waiting.is_empty()).then_some(self.plan_after_ms);
+        let paused = self.paused_jobs.front().map(|&(due_ms, _)| due_ms);
+        plan.into_iter().chain(paused).min()
     }
 
     /// Takes the next message to a shard.
     pub(crate) fn take_outgoing(&mut self) -> Option<(ShardId, GranuleMessage)> {
         self.outgoing.pop_front()
+    }
+
+    /// Jobs of the populate thread that failed: pages not made ahead, holes not punched.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures
     }
 
     /// The ledger's counts.

@@ -17,6 +17,7 @@ mod mail;
 mod message;
 mod metadata;
 mod node;
+mod objects;
 mod pass;
 mod reply;
 mod request;

@@ -19,6 +19,8 @@ pub(crate) struct Mail {
     boxes: Mailboxes<ShardMessage>,
     own: VecDeque<ShardMessage>,
     kept: VecDeque<(ShardId, ShardMessage)>,
+    /// Bit for each shard that something is kept for: what follows it must not overtake it.
+    kept_for: u64,
     /// Sent since the last flush: the receivers' bells have not been rung.
     unrung: bool,
 }
@@ -31,22 +33,25 @@ impl Mail {
             boxes,
             own: VecDeque::new(),
             kept: VecDeque::new(),
+            kept_for: 0,
             unrung: false,
         }
     }
 
-    /// Sends; never fails and never waits.
+    /// Sends; never fails and never waits. What goes to one shard arrives in order; a shard whose
+    /// mailbox is full holds up nobody else's messages.
     pub(crate) fn send(&mut self, to: ShardId, message: ShardMessage) {
         if to == self.id {
             self.own.push_back(message);
             return;
         }
         self.unrung = true;
-        if !self.kept.is_empty() {
+        if self.kept_for & bit(to) != 0 {
             self.kept.push_back((to, message));
             return;
         }
         if let Err(MailboxFull(message)) = self.boxes.send(to, message) {
+            self.kept_for |= bit(to);
             self.kept.push_back((to, message));
         }
     }
@@ -54,29 +59,44 @@ impl Mail {
     /// Tries again what found no room, and makes what was sent visible.
     pub(crate) fn flush(&mut self) {
         self.unrung = false;
-        while let Some((to, message)) = self.kept.pop_front() {
-            if let Err(MailboxFull(message)) = self.boxes.send(to, message) {
-                self.kept.push_front((to, message));
+        self.kept_for = 0;
+        for _ in 0..self.kept.len() {
+            let Some((to, message)) = self.kept.pop_front() else {
                 break;
-            }
+            };
+            // Kept again, it stands behind those that were kept before it.
+            self.send(to, message);
         }
+        self.unrung = false;
         self.boxes.flush();
     }
 
-    /// Takes up to `budget` incoming messages into `out`.
+    /// Takes up to `budget` incoming messages into `out`: half of them from others at least where
+    /// they have sent that many, so that a shard busy with itself still hears them.
     pub(crate) fn take(&mut self, budget: usize, out: &mut VecDeque<ShardMessage>) -> usize {
-        let own = self.own.len().min(budget);
+        let from_others = budget / 2;
+        let mut taken = self.poll(from_others, out);
+        let own = self.own.len().min(budget - taken);
         out.extend(self.own.drain(..own));
-        if own == budget {
-            return own;
+        taken += own;
+        if taken < budget {
+            taken += self.poll(budget - taken, out);
         }
-        own + self
-            .boxes
-            .poll(budget - own, |_from, message| out.push_back(message))
+        taken
+    }
+
+    fn poll(&mut self, budget: usize, out: &mut VecDeque<ShardMessage>) -> usize {
+        self.boxes
+            .poll(budget, |_from, message| out.push_back(message))
     }
 
     /// Whether something is to be taken or sent.
     pub(crate) fn pending(&self) -> bool {
         !self.own.is_empty() || !self.kept.is_empty() || self.unrung || self.boxes.pending()
     }
+}
+
+/// A shard's bit; there are at most 64.
+const fn bit(shard: ShardId) -> u64 {
+    1 << shard.0
 }

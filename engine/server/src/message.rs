@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::call::{Call, Reply};
 use crate::node::ShardReport;
+use crate::objects::ObjectMessage;
 use crate::seam::SessionSummary;
 use crate::tickets::TicketId;
 
@@ -44,6 +45,8 @@ pub(crate) enum ShardMessage {
         /// What it said.
         reply: Reply,
     },
+    /// About objects and transactions, between shards.
+    Object(ObjectMessage),
     /// Between shards and the granule home.
     Granule(GranuleMessage),
     /// To the home, from the populate thread: a job is done.

@@ -301,6 +301,11 @@ impl Node {
             .first()
             .and_then(Option::as_ref)
             .and_then(|stats| stats.home);
+        let populate_failures = shards
+            .iter()
+            .flatten()
+            .map(|stats| stats.populate_failures)
+            .sum();
         let (_, [local, remote, opened, refused]) = shared.registry.snapshot();
         let populated = home.map_or(0, |home| home.populated_bytes);
         let held = home.map_or(0, |home| u64::from(home.held_count) * GRANULE_BYTES);
@@ -309,6 +314,7 @@ impl Node {
                 .into_iter()
                 .map(|stats| stats.map(|stats| stats.shard))
                 .collect(),
+            populate_failures,
             sessions_local: local,
             sessions_remote: remote,
             sessions_opened: opened,

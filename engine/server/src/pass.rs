@@ -22,6 +22,7 @@ use crate::limits::{
     SUBMISSIONS_PER_PASS,
 };
 use crate::message::{GranuleMessage, Order, ShardMessage};
+use crate::objects;
 use crate::session::Place;
 use crate::shard::Shard;
 use crate::waiting::Waiter;
@@ -71,8 +72,24 @@ pub(crate) struct OrderContext<'a> {
 pub(crate) struct Drain {
     /// When it is over, whatever is under way.
     pub(crate) deadline_ns: u64,
-    /// Where the number of abandoned requests goes.
-    pub(crate) done: tokio::sync::oneshot::Sender<u64>,
+    /// Where the number of abandoned requests goes: to everybody who asked.
+    pub(crate) done: Vec<tokio::sync::oneshot::Sender<u64>>,
+}
+
+impl Drain {
+    /// Begins a drain, or joins the one under way: the earlier end is the end of both.
+    pub(crate) fn begin(
+        drain: &mut Option<Self>,
+        deadline_ns: u64,
+        done: tokio::sync::oneshot::Sender<u64>,
+    ) {
+        let under_way = drain.get_or_insert(Self {
+            deadline_ns,
+            done: Vec::new(),
+        });
+        under_way.deadline_ns = under_way.deadline_ns.min(deadline_ns);
+        under_way.done.push(done);
+    }
 }
 
 impl ShardPass {
@@ -135,13 +152,15 @@ impl ShardPass {
                     crate::tcp::undo(shard, from, tenant, reply);
                 }
             },
+            ShardMessage::Object(message) => objects::on_message(shard, message),
             ShardMessage::Granule(message) => granule(shard, message),
             ShardMessage::Populated(done) => {
+                let now_ms = shard.now_ms;
                 shard
                     .home
                     .as_mut()
                     .expect("sent to the home")
-                    .on_done(&done);
+                    .on_done(&done, now_ms);
             },
             ShardMessage::Order(order) => {
                 let mut context = OrderContext {
@@ -319,11 +338,12 @@ impl ShardPass {
             .drain
             .as_ref()
             .is_some_and(|drain| under_way == 0 || shard.now_ns >= drain.deadline_ns);
-        if over
-            && let Some(drain) = self.drain.take()
-            && drain.done.send(under_way).is_err()
-        {
-            tracing::debug!("drained after the control thread gave up waiting");
+        if over && let Some(drain) = self.drain.take() {
+            for done in drain.done {
+                if done.send(under_way).is_err() {
+                    tracing::debug!("drained after the control thread gave up waiting");
+                }
+            }
         }
     }
 
@@ -347,6 +367,7 @@ impl ShardPass {
             sooner(tenant.store.next_expiry_ms().map(from_ms));
             sooner(tenant.waiters.next_deadline_ns());
             sooner(tenant.next_sweep_ns());
+            sooner(tenant.objects.next_deadline_ns());
             if !tenant.waiters.is_empty() {
                 sooner(Some(shard.now_ns + WAITER_RETRY_MS * 1_000_000));
             }
@@ -541,6 +562,9 @@ impl Pass for ShardPass {
         worked |= Self::time(shard);
         worked |= self.memory(shard);
         worked |= copies(shard);
+        worked |= shard.tell_watchers();
+        worked |= objects::round(shard);
+        crate::tcp::cancel_given_up(shard);
         crate::tcp::undo_undelivered(shard);
         shard.sessions.flush_dirty();
         shard.mail.flush();
@@ -562,11 +586,33 @@ impl Pass for ShardPass {
         let shard = self.shard.borrow();
         self.orders.pending()
             || shard.mail.pending()
+            || shard.watching.has_unwoken()
             || shard.sessions.has_dirty()
             || shard.sessions.any_pending()
     }
 
     fn woke(&mut self) {
         self.shard.borrow().sessions.set_sleeping(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_drains_are_one_with_the_earlier_end_and_both_hear_of_it() {
+        let mut drain = None;
+        let (first, mut first_hears) = tokio::sync::oneshot::channel();
+        let (second, mut second_hears) = tokio::sync::oneshot::channel();
+        Drain::begin(&mut drain, 200, first);
+        Drain::begin(&mut drain, 100, second);
+        let drain = drain.unwrap();
+        assert_eq!(drain.deadline_ns, 100);
+        for done in drain.done {
+            done.send(7).unwrap();
+        }
+        assert_eq!(first_hears.try_recv(), Ok(7));
+        assert_eq!(second_hears.try_recv(), Ok(7));
     }
 }

@@ -11,6 +11,8 @@ use crate::request::Answer;
 pub(crate) const fn insert_status(error: InsertError) -> Status {
     match error {
         InsertError::Exists => Status::Exists,
+        InsertError::Sealed => Status::Sealed,
+        InsertError::Reserved => Status::Again,
         InsertError::MetadataFull { .. } => Status::MetadataFull,
     }
 }

@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
     Done(Answer),
     /// No memory now: queue for this many bytes and handle again.
     NoMemory(u64),
-    /// A watcher will answer.
+    /// A watcher, a latch or another shard will answer.
     Watching,
     /// The value is being copied, a slice a round; its end answers.
     Copying,

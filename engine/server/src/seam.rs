@@ -260,6 +260,8 @@ pub struct NodeStats {
     pub session_committed_bytes: u64,
     /// The most that they may: `--session-memory`.
     pub session_max_bytes: u64,
+    /// Pages that could not be made ahead and holes that could not be punched, since the start.
+    pub populate_failures: u64,
     /// Arena bytes backed by physical pages.
     pub populated_bytes: u64,
     /// Arena bytes in granules that no shard holds.

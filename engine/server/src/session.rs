@@ -66,6 +66,8 @@ pub(crate) struct Sessions {
     dirty: Vec<u32>,
     pins: PinSet,
     expulsions: u64,
+    /// Expelled, and what their objects hold not yet released.
+    newly_expelled: Vec<SessionId>,
     /// Requests taken and not yet completed, over all rings: asked in every round.
     unanswered: u64,
 }
@@ -241,8 +243,15 @@ impl Sessions {
         session.expelled = true;
         session.active = false;
         session.memory.expel();
+        let id = session.id;
         self.active.retain(|&other| other != place.0);
         self.expulsions += 1;
+        self.newly_expelled.push(id);
+    }
+
+    /// Takes those expelled since the last call: what they hold of objects is released.
+    pub(crate) fn take_newly_expelled(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.newly_expelled)
     }
 
     /// Sessions that were expelled and are still open.

@@ -15,6 +15,7 @@ use crate::call::Reply;
 use crate::granules::{GranuleHome, Vacating};
 use crate::handlers::calls;
 use crate::handlers::staged_publish::StagedCopy;
+use crate::limits::WAKES_PER_PASS;
 use crate::mail::Mail;
 use crate::message::{GranuleMessage, ShardMessage};
 use crate::metadata::MetadataPool;
@@ -116,34 +117,44 @@ impl Shard {
         (share, &mut self.sessions)
     }
 
-    /// Wakes whoever waits for a key that was just published.
+    /// Notes that a key was just published: whoever waits for it is told in this round or, when
+    /// there are many, in the next ones.
     pub(crate) fn wake_watchers(&mut self, tenant: TenantId, hash: KeyHash) {
-        if self.watching.len() == 0 {
-            return;
+        if self.watching.len() > 0 {
+            self.watching.note_published(tenant, hash);
         }
-        loop {
+    }
+
+    /// Tells those who wait for published keys, at most [`WAKES_PER_PASS`] of them; says whether
+    /// anybody was told.
+    pub(crate) fn tell_watchers(&mut self) -> bool {
+        let mut left = WAKES_PER_PASS;
+        let mut told = false;
+        while left > 0
+            && let Some((tenant, hash)) = self.watching.next_published()
+        {
+            let now_ms = self.now_ms;
+            let entry = self.tenant_mut(tenant).store.lookup(hash, now_ms);
+            let Some(entry) = entry else {
+                // Gone again before its turn came: they wait on.
+                self.watching.pass_over();
+                continue;
+            };
             let mut woken = std::mem::take(&mut self.woken);
-            let more = self.watching.take_woken(tenant, hash, &mut woken);
+            self.watching.take_woken(left, &mut woken);
             for watched in woken.drain(..) {
-                let now_ms = self.now_ms;
-                let entry = self.tenant_mut(tenant).store.lookup(hash, now_ms);
+                left -= 1;
+                told = true;
                 // A connection's read is counted where it is held.
-                if let Some(entry) = &entry
-                    && caller_shard(watched.session).is_none()
-                {
+                if caller_shard(watched.session).is_none() {
                     self.count_read(entry.extent.len);
                 }
-                let outcome = match entry {
-                    Some(entry) => Outcome::Done(crate::handlers::get::found(&entry)),
-                    None => Status::NotFound.into(),
-                };
-                self.answer_watched(&watched, outcome);
+                let found = crate::handlers::get::found(&entry);
+                self.answer_watched(&watched, Outcome::Done(found));
             }
             self.woken = woken;
-            if !more {
-                return;
-            }
         }
+        told
     }
 
     /// Answers a get whose wait is over, wherever it came from.

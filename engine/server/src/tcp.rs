@@ -40,6 +40,26 @@ pub(crate) fn undo(shard: &mut Shard, owner: ShardId, tenant: TenantId, reply: R
     );
 }
 
+/// Tells the owners of calls that were given up: what waits for a key there must not outlive its
+/// connection. A call that was answered meanwhile is not found there.
+pub(crate) fn cancel_given_up(shard: &mut Shard) {
+    for given_up in shard.tickets.take_given_up() {
+        let from = shard.id;
+        let call = Call::Cancel {
+            tenant: given_up.tenant,
+            find: given_up.id,
+        };
+        shard.mail.send(
+            given_up.owner,
+            ShardMessage::Call {
+                from,
+                ticket: None,
+                call,
+            },
+        );
+    }
+}
+
 /// Undoes grants whose replies had come to tasks that ended before reading them.
 pub(crate) fn undo_undelivered(shard: &mut Shard) {
     for undelivered in shard.tickets.take_undelivered() {

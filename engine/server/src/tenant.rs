@@ -16,13 +16,16 @@ use chariot_memory::{
     QuarantineReason, SlotSet, SweepPass, eviction_price,
 };
 use chariot_proto::{KeyHash, KeySecret};
-use chariot_store::{Blocked, Effects, InsertError, Inserted, NewEntry, Store};
+use chariot_shm::SubmissionFlags;
+use chariot_store::{Blocked, Dropped, Effects, InsertError, Inserted, NewEntry, Store, TxId};
 
 use crate::granules::{GranuleState, Vacating};
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
 use crate::metadata::MetadataPool;
+use crate::objects::Objects;
+use crate::request::Request;
 use crate::session::{Place, Sessions};
 use crate::waiting::Waiter;
 
@@ -89,6 +92,8 @@ pub(crate) struct TenantShard {
     pub(crate) waits: u64,
     /// Those answered out of memory.
     pub(crate) wait_timeouts: u64,
+    /// Latches, references, nested keys, seals and transactions.
+    pub(crate) objects: Objects,
     /// The shard's records that no tenant has yet.
     metadata: MetadataPool,
     effects: Effects,
@@ -130,6 +135,7 @@ impl TenantShard {
             granules: GranuleState::default(),
             waits: 0,
             wait_timeouts: 0,
+            objects: Objects::default(),
             effects: Effects::new(),
             freed: Vec::new(),
             unswept: 0,
@@ -241,10 +247,51 @@ impl TenantShard {
         entry: &NewEntry,
         now_ms: u64,
     ) -> Result<Inserted, InsertError> {
+        self.allow_one_more();
+        let outcome = match self.objects.refusal(&self.store, hash, entry, now_ms) {
+            None => self.store.insert(hash, entry, now_ms, &mut self.effects),
+            Some(refusal) => Err(refusal),
+        };
+        if outcome.is_ok() {
+            self.objects.references.revive(hash);
+        }
+        self.stored(entry, outcome)
+    }
+
+    /// Takes records from the shard's pool when this tenant has used up its own.
+    fn allow_one_more(&mut self) {
         if self.store.is_at_limit() {
             self.store.allow_more(self.metadata.take());
         }
-        let outcome = self.store.insert(hash, entry, now_ms, &mut self.effects);
+    }
+
+    /// Makes a value of a local session visible, or hides it for the transaction it is meant for.
+    /// The extent as in [`Self::publish`].
+    pub(crate) fn publish_or_reserve(
+        &mut self,
+        request: &Request<'_>,
+        entry: &NewEntry,
+    ) -> Result<Inserted, InsertError> {
+        let (hash, now_ms) = (request.hash(), request.now_ms);
+        if !request.has(SubmissionFlags::RESERVE) {
+            return self.publish(hash, entry, now_ms);
+        }
+        self.allow_one_more();
+        let outcome = match self.objects.check_reserve(request) {
+            Ok(()) => self.store.reserve(hash, entry, now_ms, &mut self.effects),
+            Err(refusal) => Err(refusal),
+        };
+        if outcome.is_ok() {
+            self.objects.note_reserved(request, entry.expiry_ms);
+        }
+        self.stored(entry, outcome)
+    }
+
+    fn stored(
+        &mut self,
+        entry: &NewEntry,
+        outcome: Result<Inserted, InsertError>,
+    ) -> Result<Inserted, InsertError> {
         match outcome {
             Ok(inserted) => self
                 .extents
@@ -255,8 +302,54 @@ impl TenantShard {
         outcome
     }
 
-    /// Deletes a key; says whether it was there.
+    /// Ends what a transaction has reserved here; returns the keys that are visible from now on.
+    pub(crate) fn decide(&mut self, tx: TxId, commits: bool) -> Vec<KeyHash> {
+        let mut revealed = Vec::new();
+        for reserved in self.objects.reservations.finish(tx) {
+            if commits {
+                self.store.reveal(reserved.hash, reserved.expiry_ms);
+                revealed.push(reserved.hash);
+            } else {
+                self.store.unreserve(reserved.hash, &mut self.effects);
+            }
+        }
+        self.drain_effects();
+        revealed
+    }
+
+    /// Lets go of a key after a reference to it ended, and deletes it if that was the last.
+    pub(crate) fn end_hold(&mut self, hash: KeyHash, dropped: Dropped) {
+        match dropped {
+            Dropped::Unknown | Dropped::Held => return,
+            Dropped::Free => self.store.release(hash),
+            Dropped::Delete => {
+                self.store.release(hash);
+                // Whether it has expired meanwhile makes no difference to what is left of it.
+                self.store.remove(hash, 0, &mut self.effects);
+            },
+        }
+        self.drain_effects();
+    }
+
+    /// Releases what a session that ended, or was expelled, held of objects.
+    pub(crate) fn drop_objects(&mut self, session: SessionId) {
+        let mut ended = Vec::new();
+        self.objects.drop_session(session, &mut ended);
+        for (hash, dropped) in ended {
+            self.end_hold(hash, dropped);
+        }
+    }
+
+    /// Deletes a key; says whether it was there. One that is referred to goes with the last
+    /// reference.
     pub(crate) fn delete(&mut self, hash: KeyHash, now_ms: u64) -> bool {
+        if self.objects.references.is_held(hash) {
+            let was_there = self.store.exists(hash, now_ms);
+            if was_there {
+                self.objects.references.doom(hash);
+            }
+            return was_there;
+        }
         let was_there = self.store.remove(hash, now_ms, &mut self.effects);
         self.drain_effects();
         was_there
@@ -282,6 +375,7 @@ impl TenantShard {
             // The tag named the record that is gone; victims are asked for by tag.
             let offset = retired.extent.offset;
             self.extents.set_tag(offset, None);
+            self.objects.on_retired(retired.hash);
             let occupied = self
                 .extents
                 .block_len(offset)
@@ -411,6 +505,7 @@ impl TenantShard {
 
     /// Takes back all leases of a session that ended.
     pub(crate) fn drop_session(&mut self, session: SessionId, dead_until_ns: Option<u64>) {
+        self.drop_objects(session);
         for extent in self.leases.drop_session(session) {
             match dead_until_ns {
                 None => self.free(extent.offset),

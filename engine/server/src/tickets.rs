@@ -38,6 +38,20 @@ struct Slab {
     /// Replies that came and were never read: their task ended first. Drained by the shard, which
     /// undoes them.
     undelivered: Vec<Undelivered>,
+    /// Calls whose task ended while they were under way: their owners are told, since one may be
+    /// waiting for a key. Drained by the shard.
+    given_up: Vec<GivenUp>,
+}
+
+/// A call that nobody waits for any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GivenUp {
+    /// Who was asked.
+    pub(crate) owner: ShardId,
+    /// In which key space.
+    pub(crate) tenant: TenantId,
+    /// The call.
+    pub(crate) id: TicketId,
 }
 
 /// A reply that nobody read.
@@ -112,6 +126,11 @@ impl Tickets {
         std::mem::take(&mut self.0.borrow_mut().undelivered)
     }
 
+    /// Calls given up since the last question.
+    pub(crate) fn take_given_up(&self) -> Vec<GivenUp> {
+        std::mem::take(&mut self.0.borrow_mut().given_up)
+    }
+
     /// Calls whose replies have not been taken yet.
     pub(crate) fn outstanding(&self) -> usize {
         let slab = self.0.borrow();
@@ -166,7 +185,14 @@ impl Drop for Answer {
         let mut slab = self.tickets.0.borrow_mut();
         let state = std::mem::replace(&mut slab.states[id.0 as usize], State::Free);
         match state {
-            State::Waiting(_) => slab.states[id.0 as usize] = State::Orphaned,
+            State::Waiting(_) => {
+                slab.states[id.0 as usize] = State::Orphaned;
+                slab.given_up.push(GivenUp {
+                    owner: self.owner,
+                    tenant: self.tenant,
+                    id,
+                });
+            },
             // It arrived and was never looked at, but it may grant something: the shard undoes it.
             State::Answered(reply) => {
                 slab.undelivered.push(Undelivered {
@@ -209,6 +235,10 @@ mod tests {
         let (id, answer) = take(&tickets);
         drop(answer);
         assert_eq!(tickets.outstanding(), 1, "the reply is still to come");
+        let given_up = tickets.take_given_up();
+        assert_eq!(given_up.len(), 1, "its owner is told");
+        assert_eq!((given_up[0].owner, given_up[0].id), (ShardId(1), id));
+        assert!(tickets.take_given_up().is_empty(), "once");
         assert!(tickets.redeem(id, Reply::status(Status::Ok)).is_some());
         assert_eq!(tickets.outstanding(), 0);
     }

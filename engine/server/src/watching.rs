@@ -5,7 +5,7 @@
 //! cancelled, or its session ends. Connections of other shards watch under a session number of
 //! their own kind ([`caller_session`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use chariot_base::{SessionId, ShardId, TenantId};
 use chariot_proto::KeyHash;
@@ -14,8 +14,6 @@ use hashbrown::HashMap;
 
 /// Bit that marks session numbers which stand for a shard's connections.
 const CALLER_BIT: u64 = 1 << 63;
-/// Watchers woken at a time.
-const WAKE_BATCH: u32 = 64;
 
 /// One waiting get.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +40,9 @@ pub(crate) struct Watching {
     by_deadline: BTreeMap<(u64, u64), (SessionId, u64)>,
     number: u64,
     woken: Vec<Woken>,
+    /// Published keys whose watchers did not all have their turn yet. Bound: the watchers, since a
+    /// key is in here once for a publish that found some of them.
+    unwoken: VecDeque<(TenantId, KeyHash)>,
 }
 
 /// The session number under which connections of `shard` watch.
@@ -81,19 +82,38 @@ impl Watching {
         Some(watched)
     }
 
-    /// Takes out up to a batch of those that wait for a key; says whether more are left.
-    pub(crate) fn take_woken(
-        &mut self,
-        tenant: TenantId,
-        hash: KeyHash,
-        out: &mut Vec<Watched>,
-    ) -> bool {
-        if self.by_request.is_empty() {
-            return false;
+    /// Notes a published key: those that wait for it have their turn with [`Self::take_woken`].
+    pub(crate) fn note_published(&mut self, tenant: TenantId, hash: KeyHash) {
+        if self.watchers.is_watched(tenant, hash) && !self.unwoken.contains(&(tenant, hash)) {
+            self.unwoken.push_back((tenant, hash));
         }
+    }
+
+    /// The key published first of those whose watchers are not all told.
+    pub(crate) fn next_published(&self) -> Option<(TenantId, KeyHash)> {
+        self.unwoken.front().copied()
+    }
+
+    /// Leaves the watchers of that key waiting.
+    pub(crate) fn pass_over(&mut self) {
+        let passed = self.unwoken.pop_front();
+        assert!(passed.is_some(), "the caller has looked at it");
+    }
+
+    /// Whether somebody who waits for a published key has not been told.
+    pub(crate) fn has_unwoken(&self) -> bool {
+        !self.unwoken.is_empty()
+    }
+
+    /// Takes out those who wait for the key published first, at most `limit` of them; `false` when
+    /// nobody is to be told.
+    pub(crate) fn take_woken(&mut self, limit: u32, out: &mut Vec<Watched>) -> bool {
+        let Some(&(tenant, hash)) = self.unwoken.front() else {
+            return false;
+        };
         let mut woken = std::mem::take(&mut self.woken);
         woken.clear();
-        let more = self.watchers.wake(tenant, hash, WAKE_BATCH, &mut woken);
+        let more = self.watchers.wake(tenant, hash, limit, &mut woken);
         for one in &woken {
             let watched = self
                 .forget((one.session, one.token))
@@ -101,7 +121,10 @@ impl Watching {
             out.push(watched);
         }
         self.woken = woken;
-        more
+        if !more {
+            self.unwoken.pop_front();
+        }
+        true
     }
 
     /// Takes out one whose deadline has passed.
@@ -182,13 +205,40 @@ mod tests {
         assert_eq!(watching.cancel(SessionId(7), 1).unwrap().token, 1);
         assert!(watching.cancel(SessionId(7), 1).is_none());
         let mut woken = Vec::new();
-        assert!(!watching.take_woken(TenantId(0), KeyHash { hi: 1, lo: 2 }, &mut woken));
+        watching.note_published(TenantId(0), KeyHash { hi: 1, lo: 2 });
+        assert!(watching.take_woken(8, &mut woken));
+        assert!(!watching.take_woken(8, &mut woken), "told once");
         assert_eq!(
             woken.iter().map(|one| one.token).collect::<Vec<_>>(),
             [2, 3]
         );
         assert_eq!(watching.len(), 0);
         assert_eq!(watching.next_deadline_ns(), None);
+    }
+
+    #[test]
+    fn a_key_with_many_watchers_is_served_in_bounded_rounds_and_in_order() {
+        let mut watching = Watching::default();
+        for token in 0..1000 {
+            watching.add(watched(token, 100)).unwrap();
+        }
+        let key = (TenantId(0), KeyHash { hi: 1, lo: 2 });
+        for _ in 0..3 {
+            // Published again and again: still in line once.
+            watching.note_published(key.0, key.1);
+        }
+        let mut told = Vec::new();
+        let mut rounds = 0;
+        while watching.has_unwoken() {
+            let before = told.len();
+            assert!(watching.take_woken(256, &mut told));
+            assert!(told.len() - before <= 256);
+            rounds += 1;
+        }
+        assert_eq!(rounds, 4);
+        assert!(told.iter().map(|one| one.token).eq(0..1000));
+        watching.note_published(key.0, key.1);
+        assert!(!watching.has_unwoken(), "nobody waits any more");
     }
 
     #[test]

@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(reader.u64(), Some(4));
         assert_eq!(reader.hash(), Some(hash));
         assert_eq!(reader.take(2), Some(&b"ab"[..]));
-        assert_eq!(reader.take(4), None);
+        assert_eq!(reader.take(5), None, "past the end");
     }
 
     #[test]

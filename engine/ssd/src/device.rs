@@ -116,6 +116,10 @@ impl Segment {
         }
     }
 
+    pub(crate) const fn has_expiring(&self) -> bool {
+        self.live_bytes > self.never_bytes
+    }
+
     /// Returns live bytes without those whose time is over, by estimate: expiry is taken to be
     /// even between the first and the last.
     pub(crate) fn live_estimate(&self, unix_ms: u64) -> u64 {

@@ -159,7 +159,7 @@ pub(crate) struct RecordHeader {
     pub(crate) version: u64,
     pub(crate) value: Value,
     pub(crate) kind: RecordKind,
-    /// Was dead when it was written, or its write failed: counts as a record, never as a value.
+    /// Was dead when it was written, or its write failed: counts as a tombstone.
     pub(crate) is_void: bool,
     /// First byte of the value, from the start of its group; 0 for a tombstone.
     pub(crate) value_at: u32,

@@ -40,6 +40,9 @@ pub(crate) struct Member {
     head_at: u32,
 }
 
+/// Fills in the bytes of a packed value.
+pub(crate) type Fill<'f> = &'f mut dyn FnMut(&mut [u8]);
+
 /// A group that is not written yet.
 #[derive(Debug)]
 pub(crate) struct Gather {
@@ -92,7 +95,7 @@ impl Gather {
         role: Role,
         record: RecordHeader,
         key: &[u8],
-        packed: Option<&mut dyn FnMut(&mut [u8])>,
+        packed: Option<Fill<'_>>,
         payload: Option<Part>,
     ) {
         let header = RECORD_HEADER_BYTES as usize;
@@ -182,7 +185,7 @@ pub(crate) struct Push<'k, 'f> {
     pub(crate) role: Role,
     pub(crate) record: RecordHeader,
     pub(crate) key: &'k [u8],
-    pub(crate) packed: Option<&'f mut dyn FnMut(&mut [u8])>,
+    pub(crate) packed: Option<Fill<'f>>,
     pub(crate) payload: Option<Part>,
 }
 

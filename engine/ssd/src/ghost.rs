@@ -1,7 +1,7 @@
 //! Which objects were evicted before, for second-hit admission.
 //!
 //! A table of fingerprints, one place each: a newer object takes the place of an older one, so that
-//! what was seen long ago is forgotten. 1 MiB for 262,144 objects; a wrong "seen" has odds of 2^-32.
+//! what was seen long ago is forgotten. 1 MiB for 262,144 objects; odds of a wrong "seen": 2^-32.
 //!
 //! Lives on: owner shard.
 

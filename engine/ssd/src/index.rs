@@ -60,8 +60,8 @@ const NOWHERE: u64 = (1 << 20) - 1;
 
 /// One key. Packed to four bytes alignment, read and written by value.
 ///
-/// `place`: segment 20, offset in units of 8 bytes 27, kind 2, mode 3, checksum 1, hits 2, queued 1,
-/// records 8 bits. `span`: length 30, expiry 34 bits.
+/// `place`: segment 20, offset in units of 8 bytes 27, kind 2, mode 3, checksum 1, hits 2,
+/// queued 1, records 8 bits. `span`: length 30, expiry 34 bits.
 #[derive(Clone, Copy)]
 #[repr(C, packed(4))]
 pub(crate) struct Entry {

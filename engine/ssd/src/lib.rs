@@ -52,3 +52,8 @@ pub use record::{
 pub use stats::{RecoveryProgress, SsdStats};
 pub use store::SsdStore;
 pub use superblock::{Found, Identity, LastStop, SUPERBLOCK_READ_BYTES, Superblock, reconcile};
+
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
+mod model;

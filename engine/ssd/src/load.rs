@@ -9,6 +9,9 @@
 //!
 //! Lives on: owner shard. Neighbours: `recover.rs` and `clean.rs` drive it.
 
+#[cfg(test)]
+mod tests;
+
 use crate::format::{
     GROUP_HEADER_BYTES, GroupHeader, RecordKind, Row, SegmentHeader, TRAILER_BYTES, Trailer,
     parse_head, parse_table,
@@ -93,7 +96,7 @@ impl Load {
                 let least = wanted
                     .saturating_sub(as_u32(bytes.len()))
                     .max(self.block_bytes);
-                let len = least.max(64 << 10).min(CLEAN_IO_BYTES_MAX);
+                let len = least.clamp(64 << 10, CLEAN_IO_BYTES_MAX);
                 Step::Read {
                     at: from,
                     len: len
@@ -127,7 +130,7 @@ impl Load {
             },
             Stage::Scan { at, mut bytes, .. } => {
                 bytes.extend_from_slice(fed);
-                self.scan(at, bytes);
+                self.scan(at, &bytes);
             },
             Stage::Done => {},
         }
@@ -198,7 +201,7 @@ impl Load {
     }
 
     /// Takes all whole groups off the front of `bytes`, which begin at `at` of the segment.
-    fn scan(&mut self, mut at: u32, bytes: Vec<u8>) {
+    fn scan(&mut self, mut at: u32, bytes: &[u8]) {
         let mut from = 0_usize;
         loop {
             let rest = &bytes[from..];

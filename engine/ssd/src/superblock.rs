@@ -186,6 +186,9 @@ impl Superblock {
     ///
     /// # Errors
     /// [`FormatError`]: nothing may be written there; tell the operator.
+    ///
+    /// # Panics
+    /// When `bytes` has another length.
     pub fn read(bytes: &[u8], size_bytes: u64) -> Result<Found, FormatError> {
         assert!(bytes.len() == SUPERBLOCK_READ_BYTES as usize);
         let (first, second) = bytes.split_at(COPY_BYTES as usize);

@@ -143,6 +143,12 @@ pub enum InsertError {
     /// The key is present and the write asked to set only if absent; the user decides.
     #[error("the key exists")]
     Exists,
+    /// The key's version is sealed; the user takes another key, or deletes it first.
+    #[error("the key is sealed")]
+    Sealed,
+    /// A transaction has reserved the key; the write is tried again when it is decided.
+    #[error("the key is reserved by a transaction")]
+    Reserved,
     /// Every record is taken by entries that are kept; the user deletes some, or the operator
     /// gives more `--metadata-memory`.
     #[error("all {entries} entries of the metadata memory are in use and kept")]

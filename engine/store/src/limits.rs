@@ -22,6 +22,30 @@ pub const METADATA_VICTIMS_MAX: u32 = 4;
 /// Waiting gets of one shard: 65,536; the next one is answered `Busy`.
 pub const WATCHERS_MAX: u32 = 65_536;
 
+/// Latches held and waiting of one tenant on one shard: 65,536, a few MiB when all are in use; the
+/// next one is answered `Busy`.
+pub const LATCHES_MAX: u32 = 65_536;
+
+/// References of clients of one tenant on one shard: 2^20, some 100 MiB when all are in use; the
+/// next one is answered `Busy`.
+pub const REFERENCES_MAX: u32 = 1 << 20;
+
+/// Nested keys of one parent: the public API's bound of a batch.
+pub const NESTED_PER_PARENT_MAX: usize = 10_000;
+
+/// Nested keys of all parents of one tenant on one shard: as many as [`REFERENCES_MAX`], and so at
+/// most 2^26 holds on one child's shard in a node of 64 shards.
+pub const NESTED_MAX: u32 = REFERENCES_MAX;
+
+/// Sealed objects of one tenant on one shard: 2^18, at 16 bytes 4 MiB and the table's slack.
+pub const SEALED_MAX: usize = 1 << 18;
+
+/// Keys that transactions have reserved, of one tenant on one shard: 4,096.
+pub const RESERVED_MAX: usize = 4096;
+
+/// Transactions that one shard decides at a time, of one tenant: 1,024.
+pub const OPEN_MAX: usize = 1024;
+
 /// Milliseconds of one tick of the timer wheel.
 ///
 /// Readers check the expiry word themselves, so a tick delays only the reuse of memory.

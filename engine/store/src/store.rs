@@ -16,6 +16,7 @@
 //! Lives on: owner shard. Neighbours: `store/evict.rs` makes room.
 
 mod evict;
+mod hidden;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod workload;
 use chariot_base::RecordId;
 use chariot_proto::KeyHash;
 use chariot_shm::index::{self, IndexWriter, RecordWords};
+use hashbrown::HashMap;
 
 use crate::ages::Ages;
 use crate::effects::{Effects, RetireReason};
@@ -95,6 +97,8 @@ pub struct Store {
     bytes: u64,
     /// Pinned entries that the hand has passed since it last did anything else.
     pinned_run: u32,
+    /// Keys that no eviction may take, by how often they are held; see `store/hidden.rs`.
+    held: HashMap<KeyHash, u32>,
     stats: StoreStats,
 }
 
@@ -134,6 +138,7 @@ impl Store {
             now_ms: 0,
             bytes: 0,
             pinned_run: 0,
+            held: HashMap::new(),
             stats: StoreStats::default(),
         }
     }
@@ -226,7 +231,12 @@ impl Store {
         let Some(id) = self.index.find(hash.hi, hash.lo) else {
             return false;
         };
-        if is_expired(self.index.read(id).expiry_ms, now_ms) {
+        let expiry_ms = self.index.read(id).expiry_ms;
+        if expiry_ms == HIDDEN_MS {
+            // Its transaction decides what becomes of it; until then there is no such key.
+            return false;
+        }
+        if is_expired(expiry_ms, now_ms) {
             self.take_out(id, RetireReason::Expired, effects);
             return false;
         }
@@ -382,7 +392,7 @@ impl Store {
             RetireReason::Expired
         };
         effects.retire(extent_of(&old), reason, hash);
-        let is_evictable = evictable(words);
+        let is_evictable = self.is_evictable(hash, words);
         match (self.policy.is_linked(id.get()), is_evictable) {
             (true, true) => self.policy.overwrite(id.get(), old.len, words.len),
             (true, false) => self.policy.remove(id.get(), old.len),
@@ -411,7 +421,7 @@ impl Store {
             if self.index.len() < self.entries_max
                 && let Ok(id) = self.index.insert(hash.hi, hash.lo, words)
             {
-                if evictable(words) {
+                if self.is_evictable(hash, words) {
                     self.policy.insert(id.get(), words.len, fingerprint(hash));
                 }
                 self.wheel.set(id.get(), words.expiry_ms);
@@ -486,13 +496,14 @@ impl Store {
             assert!(self.index.generation(index_id(id)).is_multiple_of(2));
             assert_eq!(
                 self.policy.is_linked(id),
-                is_used && evictable(&record),
+                is_used && self.is_evictable(self.hash_of(index_id(id)), &record),
                 "record {id} and the policy disagree"
             );
             assert!(is_used || record.expiry_ms == 0);
             entries += u32::from(is_used);
             linked += u32::from(self.policy.is_linked(id));
-            timed += u32::from(is_used && record.expiry_ms != 0);
+            let is_timed = record.expiry_ms != 0 && record.expiry_ms != HIDDEN_MS;
+            timed += u32::from(is_used && is_timed);
             bytes += if is_used { record.len } else { 0 };
         }
         assert_eq!(entries, self.index.len());
@@ -504,6 +515,9 @@ impl Store {
         self.wheel.check_invariants(&|id| words(id).expiry_ms);
     }
 }
+
+/// Expiry of an entry that is reserved: long over, so that nobody finds it.
+const HIDDEN_MS: u64 = 1;
 
 fn evictable(words: &RecordWords) -> bool {
     crate::entry::RecordFlags::write_mode(words.flags).is_evictable()

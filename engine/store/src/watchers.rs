@@ -160,6 +160,11 @@ impl Watchers {
         Ok(id)
     }
 
+    /// Returns whether anybody waits for a key.
+    pub fn is_watched(&self, tenant: TenantId, hash: KeyHash) -> bool {
+        self.count > 0 && self.by_key.contains_key(&WatchedKey { tenant, hash })
+    }
+
     /// Wakes watchers of a key, oldest first, at most `limit` of them, into `woken`; returns
     /// whether more are waiting for that key (call again after a yield).
     pub fn wake(

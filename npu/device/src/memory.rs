@@ -382,6 +382,27 @@ impl HostMemory {
         Ok(())
     }
 
+    /// Copies `len` bytes from another host memory, from `from_at` on, to `at`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Misuse`]: a range leaves its memory, or this memory is read-only.
+    pub fn copy_from(
+        &self,
+        at: usize,
+        (from, from_at): (&Self, usize),
+        len: usize,
+    ) -> Result<(), DeviceError> {
+        if self.access() == HostAccess::ReadOnly {
+            return Err(DeviceError::misuse("the memory is read-only"));
+        }
+        let source = from.range(from_at, len)? as *const u8;
+        let to = self.range(at, len)? as *mut u8;
+        // SAFETY: both ranges were found inside memory that is mapped while the two are held, the
+        // destination in a writable one; they may overlap.
+        unsafe { std::ptr::copy(source, to, len) };
+        Ok(())
+    }
+
     /// The part `range` of this memory, of the same kind; keeps the whole.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("chariot-npu-sim", &["chariot-ascend-rt-sys"]),
     ("chariot-proto", &[]),
+    ("chariot-python", &["chariot-client"]),
     (
         "chariot-server",
         &[
@@ -36,6 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-base", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-shm", &[]),
+    ("chariot-ssd", &["chariot-base", "chariot-proto"]),
     (
         "chariot-store",
         &[
@@ -50,6 +52,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-client", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-tidy", &[]),
+    ("chariot-transfer", &["chariot-device"]),
     (
         "chariotd",
         &[

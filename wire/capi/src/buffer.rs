@@ -2,9 +2,10 @@
 
 use std::ffi::c_void;
 
-use chariot_client::WriteBuffer;
+use chariot_client::{Client, WriteBuffer};
 
 use crate::boundary::{answer, check_count, failed, guard, guard_value, invalid, room, slice};
+use crate::status::CHARIOT_OK;
 
 /// Memory for one value. Opaque; one thread at a time.
 ///
@@ -100,10 +101,24 @@ pub unsafe extern "C" fn chariot_mpublish(
         let wanted = if versions.is_null() { 0 } else { count };
         // SAFETY: the caller's contract.
         let versions = unsafe { room(versions, wanted) }?;
-        for (index, &buffer) in buffers.iter().enumerate() {
-            let mut version = 0;
-            // SAFETY: the caller's contract, for each.
-            let status = unsafe { chariot_buffer_publish(buffer, &raw mut version) };
+        let mut given = Vec::new();
+        for &buffer in buffers.iter().filter(|buffer| !buffer.is_null()) {
+            // SAFETY: made by Box::into_raw in `BufferHandle::boxed`, and used up once only.
+            given.push(unsafe { Box::from_raw(buffer) }.buffer);
+        }
+        let mut published = Client::mpublish(given).into_iter();
+        for (index, buffer) in buffers.iter().enumerate() {
+            let result = if buffer.is_null() {
+                Err(invalid("a handle is null"))
+            } else {
+                published
+                    .next()
+                    .unwrap_or_else(|| Err(invalid("no result")))
+            };
+            let (status, version) = match result {
+                Ok(version) => (CHARIOT_OK, version.raw()),
+                Err(error) => (failed(&error), 0),
+            };
             statuses[index].write(status);
             if let Some(slot) = versions.get_mut(index) {
                 slot.write(version);
@@ -134,7 +149,7 @@ pub(crate) fn created(
     result: Result<WriteBuffer, chariot_client::Error>,
 ) -> (i32, *mut BufferHandle) {
     match result {
-        Ok(buffer) => (crate::status::CHARIOT_OK, BufferHandle::boxed(buffer)),
+        Ok(buffer) => (CHARIOT_OK, BufferHandle::boxed(buffer)),
         Err(error) => (failed(&error), std::ptr::null_mut()),
     }
 }

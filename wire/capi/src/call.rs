@@ -70,8 +70,8 @@ pub unsafe extern "C" fn chariot_get(
         let key = unsafe { bytes(key, key_len) }?;
         // SAFETY: the caller's contract.
         let options = unsafe { get_options(options) }?;
-        // SAFETY: the caller's contract. Memory from beyond the ABI counts as initialised: what lies
-        // in it is not read, only written over.
+        // SAFETY: the caller's contract. Memory from beyond the ABI counts as initialised: what
+        // lies in it is not read, only written over.
         let buffer = unsafe { room_bytes(buffer, buffer_len) }?;
         let found = client
             .get_into_with(key, buffer, &options)?
@@ -89,8 +89,8 @@ pub unsafe extern "C" fn chariot_get(
 ///
 /// # Safety
 ///
-/// `client` is null or a client; `key_len` bytes lie at `key`; `options` is null or filled; where an
-/// answer is stored there is room for it, or null.
+/// `client` is null or a client; `key_len` bytes lie at `key`; `options` is null or filled; where
+/// an answer is stored there is room for it, or null.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn chariot_get_view(
     client: *const ClientHandle,
@@ -220,8 +220,8 @@ pub unsafe extern "C" fn chariot_expire(
 ///
 /// # Safety
 ///
-/// `client` is null or a client; `key_len` bytes lie at `key`; `options` is null or filled; where an
-/// answer is stored there is room for it, or null.
+/// `client` is null or a client; `key_len` bytes lie at `key`; `options` is null or filled; where
+/// an answer is stored there is room for it, or null.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn chariot_create(
     client: *const ClientHandle,

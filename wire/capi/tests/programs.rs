@@ -9,7 +9,7 @@ mod tests {
     use std::process::{Command, Output, Stdio};
     use std::sync::OnceLock;
 
-    use chariot_tests_node::daemon::{Daemon, program};
+    use chariot_tests_node::daemon::{Daemon, DaemonOptions, program};
     use tempfile::TempDir;
 
     const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -57,7 +57,7 @@ mod tests {
     fn compile(compiler: &str, source: &str, flags: &[&str]) -> Built {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("program");
-        let standard = if source.ends_with(".c") {
+        let standard = if Path::new(source).extension().is_some_and(|c| c == "c") {
             "-std=c11"
         } else {
             "-std=c++17"
@@ -83,7 +83,11 @@ mod tests {
     }
 
     fn daemon() -> Daemon {
-        Daemon::start()
+        Daemon::start_with(&DaemonOptions {
+            // Nothing here is large, and the tests of this file run side by side.
+            memory_mib: 128,
+            ..DaemonOptions::default()
+        })
     }
 
     fn compilers() -> Vec<(&'static str, &'static str)> {

@@ -116,10 +116,10 @@ impl Client {
             .collect()
     }
 
-    /// Publishes many buffers; one result per buffer, in order. Not atomic. Of each buffer as
-    /// [`WriteBuffer::publish`].
-    pub fn mpublish(&self, buffers: Vec<WriteBuffer>) -> Vec<Result<Version, Error>> {
-        buffers.into_iter().map(WriteBuffer::publish).collect()
+    /// Publishes many buffers, those of this session in one batch; one result per buffer, in order.
+    /// Not atomic. Of each buffer as [`WriteBuffer::publish`].
+    pub fn mpublish(buffers: Vec<WriteBuffer>) -> Vec<Result<Version, Error>> {
+        block(WriteBuffer::publish_many(Mode::Blocking, buffers))
     }
 
     /// Reads the value of `key` or a range of it into a new vector; `None` is a miss.

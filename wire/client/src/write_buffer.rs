@@ -74,6 +74,46 @@ impl WriteBuffer {
         block(self.publish_in(Mode::Blocking))
     }
 
+    /// Publishes many buffers: those of one session and with the same options as one batch.
+    pub(crate) async fn publish_many(
+        mode: Mode,
+        buffers: Vec<Self>,
+    ) -> Vec<Result<Version, Error>> {
+        let mut out = Vec::with_capacity(buffers.len());
+        let mut batch: Vec<(Box<[u8]>, LeasedBytes)> = Vec::new();
+        let mut batch_options = SetOptions::default();
+        for buffer in buffers {
+            let Self {
+                client,
+                key,
+                options,
+                bytes,
+            } = buffer;
+            let joins = match (&bytes, batch.last()) {
+                (Bytes::Leased(bytes), Some((_, last))) => {
+                    bytes.is_beside(last) && options == batch_options
+                },
+                _ => false,
+            };
+            if !joins {
+                let full = std::mem::take(&mut batch);
+                out.append(&mut LeasedBytes::publish_many(mode, full, &batch_options).await);
+            }
+            match bytes {
+                Bytes::Leased(bytes) => {
+                    batch.push((key, bytes));
+                    batch_options = options;
+                },
+                Bytes::Owned(bytes) => {
+                    let set = client.core().set_one(mode, &key, &bytes, &options);
+                    out.push(set.await);
+                },
+            }
+        }
+        out.append(&mut LeasedBytes::publish_many(mode, batch, &batch_options).await);
+        out
+    }
+
     pub(crate) async fn publish_in(self, mode: Mode) -> Result<Version, Error> {
         let Self {
             client,

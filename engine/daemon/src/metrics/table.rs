@@ -59,6 +59,10 @@ pub static METRICS: &[Metric] = &[
     },
     node("chariot_ready", Gauge, "1", "1 when the node takes work.", Stable,
         |s| f64::from(u8::from(s.ready))),
+    node("chariot_cluster_registered", Gauge, "1", "1 when etcd holds the node under a live lease.", Stable,
+        |s| f64::from(u8::from(s.registered))),
+    node("chariot_cluster_registrations_total", Counter, "registrations", "Times the node has registered with etcd.", Stable,
+        |s| s.registrations as f64),
     Metric {
         name: "chariot_shard_up", kind: Gauge, unit: "1",
         help: "1 when the shard answered this scrape within a second.",
@@ -132,6 +136,7 @@ pub static METRICS: &[Metric] = &[
     node("chariot_session_memory_bytes", Gauge, "bytes", "Memory of sessions: rings, pins, staging.", Stable, |s| s.node.session_bytes as f64),
     node("chariot_session_committed_bytes", Gauge, "bytes", "Memory that the open sessions may touch.", Stable, |s| s.node.session_committed_bytes as f64),
     node("chariot_session_max_bytes", Gauge, "bytes", "The most that open sessions may touch: --session-memory.", Stable, |s| s.node.session_max_bytes as f64),
+    node("chariot_populate_failures_total", Counter, "jobs", "Granules not populated ahead or not punched, for want of memory; a punch is tried again after a second.", Stable, |s| s.node.populate_failures as f64),
     node("chariot_populated_bytes", Gauge, "bytes", "Arena bytes backed by pages.", Stable, |s| s.node.populated_bytes as f64),
     node("chariot_granules_free_bytes", Gauge, "bytes", "Arena bytes in granules that no shard holds.", Stable, |s| s.node.granules_free_bytes as f64),
     node("chariot_base_bytes", Gauge, "bytes", "The process without its load: the program's pages, and the private memory it had when it began to serve.", Stable, |s| s.base_bytes() as f64),

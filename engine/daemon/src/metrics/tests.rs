@@ -56,6 +56,7 @@ fn full_snapshot() -> Snapshot {
             session_bytes: 1,
             session_committed_bytes: 1,
             session_max_bytes: 1,
+            populate_failures: 1,
             populated_bytes: 1,
             granules_free_bytes: 1,
         },
@@ -70,6 +71,8 @@ fn full_snapshot() -> Snapshot {
         base_private_bytes: 1,
         shard_count: 1,
         ready: true,
+        registered: true,
+        registrations: 1,
         build: crate::build::BUILD,
     }
 }
@@ -128,7 +131,7 @@ fn every_number_of_a_snapshot_feeds_a_metric() {
         .iter()
         .filter(|m| matches!(m.feed, Feed::Shard(_)))
         .count();
-    let nodes = 9; // the node's own numbers; the accounted sum has the process's in it
+    let nodes = 10; // the node's own numbers; the accounted sum has the process's in it
     assert_eq!(
         count(&quiet),
         numbers + others + nodes + QUARANTINE_REASONS.len()

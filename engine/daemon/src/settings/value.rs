@@ -51,6 +51,49 @@ pub fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
     Ok(cores)
 }
 
+/// Most URLs of etcd.
+const ENDPOINTS_MAX: usize = 16;
+
+/// Parses `http://a:2379,http://b:2379`; `a:2379` means the same as `http://a:2379`.
+///
+/// # Errors
+/// The cause: nothing, too many, or another scheme.
+pub fn parse_endpoints(text: &str) -> Result<Vec<String>, String> {
+    let mut endpoints = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let rest = match part.split_once("://") {
+            None => part,
+            Some(("http", rest)) => rest,
+            Some((scheme, _)) => return Err(format!("{scheme}:// is not spoken, only http://")),
+        };
+        let port = rest
+            .rsplit_once(':')
+            .map(|(host, port)| (host, port.parse::<u16>()));
+        if !matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
+            return Err(format!("'{part}' is not host:port"));
+        }
+        if endpoints.len() == ENDPOINTS_MAX {
+            return Err(format!("more than {ENDPOINTS_MAX} URLs"));
+        }
+        endpoints.push(format!("http://{rest}"));
+    }
+    Ok(endpoints)
+}
+
+/// Parses the name of a cluster.
+///
+/// # Errors
+/// The cause: empty, too long, or a character that a key of etcd would not separate.
+pub fn parse_cluster(text: &str) -> Result<String, String> {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match text.len() {
+        0 => Err("an empty name".to_owned()),
+        65.. => Err("longer than 64 characters".to_owned()),
+        _ if text.bytes().all(is_good) => Ok(text.to_owned()),
+        _ => Err("a character other than letters, digits, dot, dash and underscore".to_owned()),
+    }
+}
+
 /// Writes core numbers as the parser reads them.
 pub fn format_list<T: ToString>(items: &[T]) -> String {
     items
@@ -165,6 +208,32 @@ mod tests {
         assert_eq!(parse_ids("10, 2,10").unwrap(), [2, 10]);
         assert!(parse_ids("").unwrap().is_empty());
         assert!(parse_ids("root").unwrap_err().contains("no id"));
+    }
+
+    #[test]
+    fn endpoints_are_urls_or_addresses() {
+        let parsed = parse_endpoints("http://a:2379, 127.0.0.1:2379").unwrap();
+        assert_eq!(parsed, ["http://a:2379", "http://127.0.0.1:2379"]);
+        assert!(
+            parse_endpoints("https://a:2379")
+                .unwrap_err()
+                .contains("https")
+        );
+        for bad in ["", "a", "a:port", ":2379", "a:2379,"] {
+            let cause = parse_endpoints(bad).expect_err(bad);
+            assert!(cause.contains("is not host:port"), "{cause}");
+        }
+        let many = parse_endpoints(&["a:1"; 17].join(","));
+        assert_eq!(many.unwrap_err(), "more than 16 URLs");
+    }
+
+    #[test]
+    fn cluster_names_stay_within_one_part_of_a_key() {
+        assert_eq!(parse_cluster("az-1.test_2").unwrap(), "az-1.test_2");
+        for bad in ["", "a/b", "a b", &"x".repeat(65)] {
+            let cause = parse_cluster(bad).expect_err(bad);
+            assert!(!cause.is_empty());
+        }
     }
 
     #[test]

@@ -84,6 +84,7 @@ fn with_admin<F: Future<Output = ()>>(node: Fake, body: impl FnOnce(std::net::So
             source: Source::File,
         }];
         let admin = Admin {
+            standing: Arc::default(),
             base_private_bytes: 0,
             node: Arc::new(node),
             token: Token::known("secret"),

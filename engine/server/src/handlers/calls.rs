@@ -56,6 +56,15 @@ pub(crate) fn handle(
             tenant.free(extent.offset);
             None
         },
+        Call::Cancel { find, .. } => {
+            let waiting = shard
+                .watching
+                .cancel(caller_session(from), u64::from(find.0));
+            if let Some(watched) = waiting {
+                shard.answer_watched(&watched, Status::Timeout.into());
+            }
+            None
+        },
         Call::Delete { tenant, hash } => {
             let now_ms = shard.now_ms;
             let (tenant, _) = shard.tenant_and_sessions(tenant);

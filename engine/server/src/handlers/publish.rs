@@ -79,7 +79,7 @@ fn publish(
     };
     // On an error the tenant has freed the extent.
     let inserted = tenant
-        .publish(request.hash(), &entry, request.now_ms)
+        .publish_or_reserve(request, &entry)
         .map_err(insert_status)?;
     Ok(Answer {
         version: inserted.version,

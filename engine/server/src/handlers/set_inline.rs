@@ -36,7 +36,7 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         write_mode,
         set_if_absent: request.has(SubmissionFlags::SET_IF_ABSENT),
     };
-    match tenant.publish(request.hash(), &entry, request.now_ms) {
+    match tenant.publish_or_reserve(request, &entry) {
         Ok(inserted) => {
             shard.count_written(len);
             shard.wake_watchers(request.tenant, request.hash());

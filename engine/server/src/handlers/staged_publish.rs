@@ -130,7 +130,7 @@ fn publish(
         set_if_absent: request.has(SubmissionFlags::SET_IF_ABSENT),
     };
     let tenant = shard.tenant_mut(request.tenant);
-    match tenant.publish(request.hash(), &entry, request.now_ms) {
+    match tenant.publish_or_reserve(request, &entry) {
         Ok(inserted) => {
             shard.count_written(extent.len);
             shard.wake_watchers(request.tenant, request.hash());

@@ -58,7 +58,7 @@ pub(crate) fn handle(context: &mut OrderContext<'_>, runtime: &ShardContext, ord
         Order::Sessions(done) => answer(done, sessions(context)),
         Order::Drain { deadline_ns, done } => {
             context.shard.draining = true;
-            *context.drain = Some(Drain { deadline_ns, done });
+            Drain::begin(context.drain, deadline_ns, done);
         },
         Order::Stop => *context.stop = true,
     }

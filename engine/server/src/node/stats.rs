@@ -14,6 +14,8 @@ pub(crate) struct ShardReport {
     pub(crate) shard: ShardStats,
     /// The ledger's, from the granule home.
     pub(crate) home: Option<LedgerStats>,
+    /// Jobs of the populate thread that failed; known to the granule home.
+    pub(crate) populate_failures: u64,
 }
 
 /// Gathers a shard's counters. O(tenants + sessions).
@@ -64,5 +66,6 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
     ShardReport {
         shard: stats,
         home: shard.home.as_ref().map(GranuleHome::stats),
+        populate_failures: shard.home.as_ref().map_or(0, GranuleHome::failures),
     }
 }

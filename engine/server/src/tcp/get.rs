@@ -2,7 +2,10 @@
 //! from the arena.
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use chariot_proto::message::{ByteRange, GetRequest, GetResponse, KeyAnswer};
 use chariot_proto::{FrameHeader, KeyHash, Status, check_key};
@@ -45,7 +48,13 @@ pub(super) async fn handle(
                 .await;
         },
     };
-    let parts = find_all(peer, &request, deadline_ns).await;
+    let finding = find_all(peer, &request, deadline_ns);
+    let parts = if request.wait_ms == 0 {
+        finding.await
+    } else {
+        // Nothing is read from the peer meanwhile: its end would not be noticed.
+        while_connected(peer, finding).await?
+    };
     let response = GetResponse {
         answers: parts.iter().map(|part| part.answer).collect(),
     };
@@ -73,6 +82,30 @@ pub(super) async fn handle(
     peer.paced(len, peer.ring.send_gather(&peer.socket, pieces))
         .await??;
     Ok(())
+}
+
+/// Awaits `work` unless the peer closes first: what waits is then given up, with all its calls.
+async fn while_connected<T>(
+    peer: &Peer,
+    work: impl Future<Output = T>,
+) -> Result<T, ConnectionEnd> {
+    let mut work = pin!(work);
+    let mut end = pin!(peer.ring.hung_up(&peer.socket));
+    let mut is_watched = true;
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Ok(done));
+        }
+        if is_watched && let Poll::Ready(ended) = end.as_mut().poll(context) {
+            match ended {
+                Ok(()) => return Poll::Ready(Err(ConnectionEnd::Closed)),
+                // A ring without room for the poll: the wait ends by its deadline.
+                Err(_refused) => is_watched = false,
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn find_all(peer: &Peer, request: &GetRequest, deadline_ns: u64) -> Vec<Part> {

@@ -7,12 +7,15 @@
 
 use io_uring::{opcode, types};
 
+use super::op::Op;
 use super::ring::Ring;
 use super::slots::{Keep, SlotId};
 use super::{DataRing, IoFd, RingError};
 
 /// The event that is polled for.
 const READABLE: u32 = libc::EPOLLIN.cast_unsigned();
+/// The end of a connection; failures are told unasked.
+const HUNG_UP: u32 = libc::EPOLLRDHUP.cast_unsigned();
 
 /// A polled descriptor has become ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,25 @@ impl DataRing {
             ring: self.polls.clone(),
             slot,
         })
+    }
+}
+
+impl DataRing {
+    /// Completes when the peer of a socket has closed its side, or the connection has failed; bytes
+    /// that came stay where they are. Dropping the future ends the poll.
+    ///
+    /// # Errors
+    /// [`RingError::Full`] when the ring has as many operations as it may; [`RingError::Failed`].
+    pub async fn hung_up(&self, fd: &IoFd) -> Result<(), RingError> {
+        let entry = opcode::PollAdd::new(types::Fd(fd.raw()), HUNG_UP).build();
+        let (result, _) = Op::new(&self.data, entry, Keep::Fd(fd.clone())).await;
+        match result? {
+            events if events >= 0 => Ok(()),
+            failed => Err(RingError::Failed {
+                operation: "poll",
+                errno: -failed,
+            }),
+        }
     }
 }
 

@@ -92,6 +92,10 @@ struct Erasing {
 
 /// What the cleaner knows.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "three notes that are independent of each other, no state of a lifecycle"
+)]
 pub(super) struct Cleaner {
     is_started: bool,
     front: Option<Job>,
@@ -115,6 +119,8 @@ pub(super) struct Cleaner {
     next_scan_ns: u64,
     /// Segments that could not go without a write while there was no room for one.
     stubborn: Vec<u32>,
+    /// Something that expires lies in some segment: look once a second.
+    has_expiring: bool,
 }
 
 fn signed(bytes: u64) -> i64 {
@@ -146,6 +152,7 @@ impl Cleaner {
             next_job: 1,
             next_scan_ns: now.ns,
             stubborn: Vec::new(),
+            has_expiring: false,
         }
     }
 
@@ -161,6 +168,10 @@ impl Cleaner {
         self.front = None;
         self.waiting.clear();
         self.erasing.clear();
+    }
+
+    pub(super) const fn note_expiring(&mut self) {
+        self.has_expiring = true;
     }
 
     pub(super) fn note_dead(&mut self, segment: u32) {
@@ -237,10 +248,8 @@ impl SsdStore {
                 .last_ns
                 .saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
         });
-        let has_expiring = self.devices.own().segments.iter().any(|segment| {
-            segment.state == State::Sealed && segment.live_estimate(u64::MAX) < segment.live_bytes
-        });
-        refill.or(has_expiring.then_some(cleaner.next_scan_ns))
+        let scan = cleaner.has_expiring.then_some(cleaner.next_scan_ns);
+        refill.or(scan)
     }
 
     pub(super) fn pump_cleaner(&mut self, now: Now) {
@@ -271,12 +280,14 @@ impl SsdStore {
 
     /// Finds segments whose every record has expired.
     fn scan_expired(&mut self, now: Now) {
-        if now.ns < self.cleaner.next_scan_ns {
+        if !self.cleaner.has_expiring || now.ns < self.cleaner.next_scan_ns {
             return;
         }
         self.cleaner.next_scan_ns = now.ns.saturating_add(SCAN_INTERVAL_NS);
         let own = self.devices.own();
+        self.cleaner.has_expiring = false;
         for (segment, found) in (own.base..).zip(&own.segments) {
+            self.cleaner.has_expiring |= found.has_expiring();
             let is_over = found.live_bytes > 0 && found.live_estimate(now.unix_ms) == 0;
             if is_over && is_candidate(found) {
                 self.cleaner.dead.push_back(segment);
@@ -383,7 +394,8 @@ impl SsdStore {
             }
         }
         let copy = copy.map(|(_, segment)| (segment, Manner::Copy));
-        copy.or(drop.map(|(_, segment)| (segment, Manner::Drop)))
+        let drop = drop.map(|(_, segment)| (segment, Manner::Drop));
+        copy.or(drop)
     }
 
     fn start_job(&mut self, segment: u32, manner: Manner, now: Now) {
@@ -662,6 +674,9 @@ impl SsdStore {
 
     /// Hears that shard `from` has released a segment of a partition that this shard erases
     /// (`partition % shard_count` is this shard).
+    ///
+    /// # Panics
+    /// When it was brought to the wrong shard.
     pub fn on_released(
         &mut self,
         partition: u16,

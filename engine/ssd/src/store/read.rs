@@ -28,6 +28,9 @@ pub(super) struct Reading {
 
 impl SsdStore {
     /// Finds an object; what expired is absent. Counts a hit or a miss.
+    ///
+    /// # Panics
+    /// Never: what was just found is there.
     pub fn lookup(&mut self, hash: KeyHash, now: Now) -> Lookup {
         let found = self.peek(hash, now);
         match found {
@@ -54,8 +57,6 @@ impl SsdStore {
             };
         };
         match entry.kind() {
-            // Recovery counts damaged records under version 0: what they stood for is yet to come.
-            Kind::Dead if entry.version() == 0 && self.recovery.is_some() => Lookup::Unknown,
             Kind::Dead => Lookup::Absent,
             Kind::Writing => Lookup::Writing,
             Kind::Packed | Kind::Payload if entry.is_expired(now.unix_ms) => Lookup::Absent,
@@ -78,6 +79,9 @@ impl SsdStore {
 
     /// Plans the read of a hit; `None` when the object has changed since, its device was given up,
     /// or too many reads are under way. End it with [`Self::finish_read`].
+    ///
+    /// # Panics
+    /// Never: a live entry lies somewhere.
     pub fn start_read(&mut self, hit: &SsdHit, _now: Now) -> Option<ReadPlan> {
         let entry = self.index.get(hit.hash)?;
         if !entry.is_live() || entry.version() != hit.version {
@@ -89,12 +93,11 @@ impl SsdStore {
             return None;
         }
         let block = self.block_bytes();
-        let (layout, first, end) = match entry.kind() {
-            Kind::Payload => (ReadLayout::Payload, place.at, place.at + entry.len()),
-            _ => {
-                let end = place.at + RECORD_HEADER_BYTES + entry.len();
-                (ReadLayout::Packed, place.at - place.at % block, end)
-            },
+        let (layout, first, end) = if entry.kind() == Kind::Payload {
+            (ReadLayout::Payload, place.at, place.at + entry.len())
+        } else {
+            let end = place.at + RECORD_HEADER_BYTES + entry.len();
+            (ReadLayout::Packed, place.at - place.at % block, end)
         };
         let len = end.next_multiple_of(block) - first;
         let id = ReadId(self.number());

@@ -343,6 +343,7 @@ impl SsdStore {
         }));
         entry.set_value(&row.value);
         entry.set_kind(match row.kind {
+            _ if row.is_void => Kind::Dead,
             RecordKind::Packed => Kind::Packed,
             RecordKind::Payload => Kind::Payload,
             RecordKind::Tombstone => Kind::Dead,
@@ -377,10 +378,9 @@ impl SsdStore {
     }
 }
 
+/// Tells whether a record counts more than what was found before. A void one (it was dead when it
+/// was written, or its write failed) counts as a tombstone: what it replaced is dead as well.
 fn wins(row: &Row, old: Option<&Entry>) -> bool {
-    if row.is_void {
-        return false;
-    }
     let Some(old) = old else {
         return true;
     };
@@ -388,7 +388,7 @@ fn wins(row: &Row, old: Option<&Entry>) -> bool {
         return row.version < old.version();
     }
     if row.version == old.version() {
-        return row.kind == RecordKind::Tombstone && old.is_live();
+        return (row.is_void || row.kind == RecordKind::Tombstone) && old.is_live();
     }
     row.version > old.version()
 }

@@ -41,18 +41,28 @@ pub(super) struct Group {
     rows: Vec<Row>,
 }
 
+/// How far a segment without footer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Groups are appended.
+    Open,
+    /// Its last groups are under way.
+    Closed,
+    /// The footer waits for a flush of so many writes, lest a power cut keeps the footer and takes
+    /// what it speaks of.
+    Flushing(u64),
+    /// The footer is being written.
+    Footer,
+}
+
 /// The table of a segment that has no footer yet.
 #[derive(Debug)]
 pub(super) struct Log {
     header: SegmentHeader,
     rows: Vec<Row>,
     groups: u32,
-    is_closed: bool,
+    stage: Stage,
     is_broken: bool,
-    /// All groups are written; the footer waits for a flush of so many writes, lest a power cut
-    /// keeps the footer and takes what it speaks of.
-    stamp: Option<u64>,
-    is_written: bool,
 }
 
 impl SsdStore {
@@ -168,10 +178,8 @@ impl SsdStore {
                 header,
                 rows: Vec::new(),
                 groups: 0,
-                is_closed: false,
+                stage: Stage::Open,
                 is_broken: false,
-                stamp: None,
-                is_written: false,
             },
         );
         self.active = Some(Active {
@@ -233,7 +241,10 @@ impl SsdStore {
             Role::Append(_) => !entry.is_some_and(|entry| {
                 entry.kind() == Kind::Writing && entry.version() == member.record.version
             }),
-            Role::Relocate { from, .. } => entry.and_then(|entry| entry.place()) != Some(from),
+            Role::Relocate { from, .. } => {
+                let is_value = member.record.kind != RecordKind::Tombstone;
+                is_value && entry.and_then(|entry| entry.place()) != Some(from)
+            },
             Role::Tombstone(_) | Role::Protect { .. } => false,
         }
     }
@@ -401,7 +412,7 @@ impl SsdStore {
             .logs
             .get_mut(&active.segment)
             .expect("the active segment has a log");
-        log.is_closed = true;
+        log.stage = Stage::Closed;
         self.try_footer(active.segment);
     }
 
@@ -411,8 +422,8 @@ impl SsdStore {
             .logs
             .get_mut(&segment)
             .expect("a segment without footer has a log");
-        if log.is_closed && log.groups == 0 {
-            log.stamp = Some(completed);
+        if log.stage == Stage::Closed && log.groups == 0 {
+            log.stage = Stage::Flushing(completed);
         }
     }
 
@@ -422,10 +433,8 @@ impl SsdStore {
             header,
             rows,
             groups: 0,
-            is_closed: true,
+            stage: Stage::Flushing(self.devices.own().completed.max(1)),
             is_broken: false,
-            stamp: Some(self.devices.own().completed.max(1)),
-            is_written: false,
         };
         self.logs.insert(segment, log);
     }
@@ -436,13 +445,13 @@ impl SsdStore {
         let due: Vec<u32> = self
             .logs
             .iter()
-            .filter(|(_, log)| !log.is_written && log.stamp.is_some_and(|stamp| stamp <= flushed))
+            .filter(|(_, log)| matches!(log.stage, Stage::Flushing(stamp) if stamp <= flushed))
             .map(|(&segment, _)| segment)
             .collect();
         for segment in due {
             let block = self.block_bytes();
             let log = self.logs.get_mut(&segment).expect("it was just listed");
-            log.is_written = true;
+            log.stage = Stage::Footer;
             let bytes = encode_footer(&log.header, &log.rows, block);
             log.rows = Vec::new();
             let number = log.header.segment;

@@ -10,9 +10,10 @@
 )]
 
 use std::io::{BufRead as _, Write as _};
+use std::time::Duration;
 
 use chariot_client::{Client, ConnectOptions, Error, GetOptions, SetOptions, Target, View};
-use chariot_client::{Place, WriteBuffer};
+use chariot_client::{LatchKind, Place, WriteBuffer};
 use chariot_tests_node::daemon::with_credentials;
 use chariot_tests_node::pattern;
 
@@ -103,8 +104,45 @@ impl Probe {
                 Place::Away => "away",
             }
             .to_owned()),
+            ["latch", key, kind, wait_ms] => {
+                let kind = match *kind {
+                    "shared" => LatchKind::Shared,
+                    _ => LatchKind::Exclusive,
+                };
+                let wait = Duration::from_millis(number(wait_ms) as u64);
+                self.client.objects().latch(key.as_bytes(), kind, wait)?;
+                ok()
+            },
+            ["refer", key] => {
+                let mut done = self.client.objects().increase_refs(&[key.as_bytes()]);
+                done.remove(0)?;
+                ok()
+            },
+            ["transactions", tag, len] => self.transactions(tag, number(len)),
             ["storm"] => self.storm(),
             other => unreachable!("no such command: {other:?}"),
+        }
+    }
+
+    /// Stores eight keys at a time until it is killed; answers once, in the middle of it.
+    fn transactions(&self, tag: &str, len: usize) -> ! {
+        let mut round = 0;
+        loop {
+            let keys: Vec<String> = (0..8)
+                .map(|key| format!("tx/{tag}/{round}/{key}"))
+                .collect();
+            let value = pattern::value(len, round);
+            let items: Vec<(&[u8], &[u8])> = keys
+                .iter()
+                .map(|key| (key.as_bytes(), &value[..]))
+                .collect();
+            self.client
+                .multi_set_tx(&items, &SetOptions::default())
+                .unwrap();
+            round += 1;
+            if round == 20 {
+                say("ok");
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chariot_client::{Client, GetOptions, SetOptions};
 use chariot_proto::message::{
-    Challenge, Hello, KeyBatch, Message, Proof, SetItem, SetRequest, Welcome,
+    Challenge, GetRequest, Hello, KeyBatch, Message, Proof, SetItem, SetRequest, Welcome,
 };
 use chariot_proto::{
     Answer, FrameHeader, FrameLimits, HEADER_LEN, Opcode, PROTOCOL_VERSION_MAX,
@@ -266,4 +266,34 @@ fn a_slow_handshake_is_cut_off_and_blocks_nobody() {
         "five seconds are allowed"
     );
     assert_undisturbed(&mut daemon, &bystander);
+}
+
+#[test]
+fn a_wait_does_not_outlive_its_connection() {
+    let daemon = Daemon::start();
+    let depth = || daemon.metrics().total("chariot_ring_depth");
+    let mut waiting = Raw::session(&daemon);
+    let keys: Vec<String> = (0..16).map(|index| format!("awaited/{index}")).collect();
+    let request = GetRequest {
+        // Ten minutes: nothing but the end of the connection ends it here.
+        wait_ms: 600_000,
+        flags: GetRequest::WANT_PAYLOAD,
+        keys: KeyBatch::from_keys(&keys).unwrap(),
+        ..GetRequest::default()
+    };
+    waiting.send(&frame(Opcode::Get, &request));
+    wait::until("it waits on both shards", || depth() >= 16.0);
+    drop(waiting);
+    wait::until("nobody waits any more", || {
+        depth() < 1.0 && daemon.metrics().total("chariot_connections") < 1.0
+    });
+    // The keys come all the same, for others.
+    let client = daemon.remote();
+    for key in &keys {
+        client
+            .set(key.as_bytes(), b"here", &SetOptions::default())
+            .unwrap();
+        let read = client.get(key.as_bytes(), &GetOptions::default()).unwrap();
+        assert_eq!(read.as_deref(), Some(&b"here"[..]));
+    }
 }

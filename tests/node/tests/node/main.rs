@@ -10,7 +10,11 @@ mod frames;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod objects;
+#[cfg(test)]
 mod operations;
+#[cfg(test)]
+mod operator;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
@@ -19,5 +23,7 @@ mod restart;
 mod rings;
 #[cfg(test)]
 mod syscalls;
+#[cfg(test)]
+mod transactions;
 #[cfg(test)]
 mod views;

@@ -23,8 +23,14 @@ fn set_as(
     client.set(key.as_bytes(), value, &options)
 }
 
-/// Out of memory at the deadline. On a busy machine the client's own clock may strike first.
+/// Out of memory at the deadline, never a timeout, if the time kept for the answer is long enough:
+/// half a second where a second or more is given.
 fn is_refused(status: Status) -> bool {
+    status == Status::OutOfMemory
+}
+
+/// The same of a write with little time: on a busy machine the client's own clock may strike first.
+fn is_refused_in_a_hurry(status: Status) -> bool {
     matches!(status, Status::OutOfMemory | Status::Timeout)
 }
 
@@ -42,12 +48,12 @@ fn kept_values_are_never_evicted_and_a_full_arena_says_so_at_the_deadline() {
                 &key,
                 &value,
                 WriteMode::None,
-                Duration::from_millis(500),
+                Duration::from_secs(2),
             ) {
                 Ok(_) => kept.push(key),
                 Err(error) => {
                     assert!(
-                        start.elapsed() >= Duration::from_millis(450),
+                        start.elapsed() >= Duration::from_millis(1400),
                         "{name}: it waited"
                     );
                     break error;
@@ -249,7 +255,7 @@ fn an_arena_full_of_pinned_values_refuses_and_recovers() {
                 views.push((view.expect("it was just published"), index));
             },
             Err(error) => {
-                assert!(is_refused(error.status()), "{error}");
+                assert!(is_refused_in_a_hurry(error.status()), "{error}");
                 refusals += 1;
                 if refusals == 12 {
                     break;
@@ -265,9 +271,9 @@ fn an_arena_full_of_pinned_values_refuses_and_recovers() {
             "no-room",
             &pattern::value(MIB, 1),
             WriteMode::NoneEvict,
-            Duration::from_millis(200),
+            Duration::from_millis(300),
         );
-        assert!(is_refused(status_of(refused)), "{name}");
+        assert!(is_refused_in_a_hurry(status_of(refused)), "{name}");
         // Others are not disturbed: reads and small questions go on.
         let start = Instant::now();
         assert!(!client.exist(b"no-room").unwrap());
@@ -359,12 +365,16 @@ fn a_failed_batch_of_large_values_leaves_no_lease_behind() {
     // 720 MiB of kept values do not fit 256.
     let options = SetOptions {
         mode: WriteMode::None,
-        deadline: Some(Duration::from_secs(2)),
+        // Long enough for the copies of what fits, also on a busy machine.
+        deadline: Some(Duration::from_secs(6)),
         ..SetOptions::default()
     };
     let results = client.mset(&items, &options);
-    let failed = results.iter().filter(|result| result.is_err()).count();
-    assert!(failed >= 60 - 22, "{failed} failed");
+    let failed = results.iter().filter_map(|result| result.as_ref().err());
+    let causes: Vec<Status> = failed.map(Error::status).collect();
+    assert!(causes.len() >= 60 - 22, "{} failed", causes.len());
+    // Also those whose turn never came.
+    assert!(causes.iter().all(|&cause| is_refused(cause)), "{causes:?}");
     wait::until("nothing lies leased", || {
         // Answers that came after the batch had ended are heard with the next call.
         for key in &keys {

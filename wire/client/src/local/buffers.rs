@@ -137,6 +137,41 @@ impl LeasedBytes {
             .publish(mode, key, self.hash, (place, self.len, crc), options)
             .await
     }
+
+    /// Publishes many buffers of one session, as one batch.
+    ///
+    /// # Panics
+    ///
+    /// When they are of different sessions.
+    pub(crate) async fn publish_many(
+        mode: Mode,
+        buffers: Vec<(Box<[u8]>, Self)>,
+        options: &SetOptions,
+    ) -> Vec<Result<Version, Error>> {
+        let Some((_, first)) = buffers.first() else {
+            return Vec::new();
+        };
+        let session = Arc::clone(&first.session);
+        if !session.is_same_process() {
+            return vec![Err(Error::forked()); buffers.len()];
+        }
+        let mut written = Vec::with_capacity(buffers.len());
+        let mut keys = Vec::with_capacity(buffers.len());
+        for (key, mut buffer) in buffers {
+            assert!(Arc::ptr_eq(&session, &buffer.session));
+            let crc = session.terms.checksum;
+            let crc = crc.then(|| bytes::crc32c(buffer.as_slice()));
+            let place = buffer.place.take().expect("published once");
+            written.push((buffer.hash, place, buffer.len, crc));
+            keys.push(key);
+        }
+        session.publish_many(mode, &keys, &written, options).await
+    }
+
+    /// Whether another buffer is of the same session.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.session, &other.session)
+    }
 }
 
 impl Drop for LeasedBytes {

@@ -33,6 +33,9 @@ const LIFE_CHECK: Duration = Duration::from_millis(50);
 
 /// Most time that is kept between the daemon's deadline and the caller's.
 const ANSWER_MAX_NS: u64 = 20_000_000;
+/// The same for a write: its answer may be that there is no memory, which a caller must not take
+/// for a daemon that does not answer, also where the daemon's core is busy with something else.
+pub(super) const WRITE_ANSWER_MAX_NS: u64 = 500_000_000;
 
 /// One key of an operation, as the engine sees it.
 #[derive(Clone, Copy, Debug)]
@@ -190,11 +193,20 @@ pub(super) struct Deadline {
 impl Deadline {
     /// A deadline `budget` from now.
     pub(super) fn after(budget: Duration) -> Self {
+        Self::with_answer(budget, ANSWER_MAX_NS)
+    }
+
+    /// The same for a write, which may have to wait for memory.
+    pub(super) fn for_write(budget: Duration) -> Self {
+        Self::with_answer(budget, WRITE_ANSWER_MAX_NS)
+    }
+
+    fn with_answer(budget: Duration, answer_max_ns: u64) -> Self {
         let now = clock::monotonic_ns();
         let budget = u64::try_from(budget.as_nanos())
             .unwrap_or(u64::MAX)
             .clamp(1, u64::MAX / 4);
-        let answer = (budget / 4).min(ANSWER_MAX_NS);
+        let answer = (budget / 4).min(answer_max_ns);
         let local_ns = now.saturating_add(budget);
         Self {
             local_ns,

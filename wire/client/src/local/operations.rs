@@ -86,6 +86,7 @@ impl LocalSession {
                 stages: &mut stages,
                 out,
                 expected_slots: 0,
+                out_of_memory: false,
             };
             self.run(mode, job, &mut ops, deadline).await;
             return;
@@ -100,6 +101,7 @@ impl LocalSession {
             stages: &mut stages,
             out,
             expected_slots: 0,
+            out_of_memory: false,
         };
         self.run(mode, job, &mut ops, deadline).await;
         for (later, first) in duplicates {
@@ -157,10 +159,41 @@ impl LocalSession {
             stages: &mut stages,
             out: &mut out,
             expected_slots: 0,
+            out_of_memory: false,
         };
         self.run(mode, job, &mut [Op::new(hash)], deadline).await;
         let [result] = out;
         result
+    }
+
+    pub(super) async fn publish_many(
+        &self,
+        mode: Mode,
+        keys: &[Box<[u8]>],
+        written: &[(KeyHash, Place, u64, Option<u32>)],
+        options: &SetOptions,
+    ) -> Vec<Result<Version, Error>> {
+        let plan = self.write_plan(options);
+        let deadline = plan.deadline;
+        let empty: &[u8] = &[];
+        let items: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&**key, empty)).collect();
+        let stage = |&(_, place, len, crc): &(KeyHash, Place, u64, Option<u32>)| {
+            Stage::Written(place, len, crc)
+        };
+        let mut stages: Vec<Stage> = written.iter().map(stage).collect();
+        let mut ops: Vec<Op> = written.iter().map(|one| Op::new(one.0)).collect();
+        let mut out = vec![Ok(Version::default()); keys.len()];
+        let job = WriteJob {
+            session: self,
+            items: &items,
+            plan,
+            stages: &mut stages,
+            out: &mut out,
+            expected_slots: 0,
+            out_of_memory: false,
+        };
+        self.run(mode, job, &mut ops, deadline).await;
+        out
     }
 
     /// Copies values to the caller; see [`crate::Client::get`].
@@ -337,7 +370,7 @@ impl LocalSession {
             if_absent: options.if_absent,
             mode: options.mode,
             checksum: self.terms.checksum,
-            deadline: Deadline::after(self.budget(options.deadline)),
+            deadline: Deadline::for_write(self.budget(options.deadline)),
             reserve: None,
         }
     }

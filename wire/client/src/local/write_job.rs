@@ -73,9 +73,26 @@ pub(super) struct WriteJob<'a> {
     pub out: &'a mut [Result<Version, Error>],
     /// Slots that grants in flight will bring.
     pub expected_slots: u32,
+    /// The daemon had no memory for one of the items until the deadline: what has not got memory
+    /// by then has waited for it too.
+    pub out_of_memory: bool,
 }
 
 impl WriteJob<'_> {
+    /// Names the cause of a failure: an item of a batch whose turn never came, because those before
+    /// it waited for memory, has waited for memory.
+    fn cause(&mut self, index: usize, error: Error) -> Error {
+        let has_none = matches!(self.stages[index], Stage::None | Stage::Granting(_));
+        match error.status() {
+            Status::OutOfMemory => self.out_of_memory = true,
+            Status::Timeout if self.out_of_memory && has_none => {
+                return Error::from_status(Status::OutOfMemory);
+            },
+            _ => {},
+        }
+        error
+    }
+
     fn flags(&self, crc: Option<u32>) -> u8 {
         let crc_flag = if crc.is_some() {
             SubmissionFlags::CRC_PRESENT
@@ -293,7 +310,8 @@ impl Job for WriteJob<'_> {
         done: Done,
     ) -> Result<Next, Error> {
         let status = status_of(&done.completion);
-        if let Stage::Granting(count) = std::mem::take(&mut self.stages[index]) {
+        let stage = std::mem::take(&mut self.stages[index]);
+        if let Stage::Granting(count) = stage {
             self.expected_slots -= u32::from(count);
             return match status {
                 Status::Ok | Status::Again => Ok(Next::Again),
@@ -311,12 +329,16 @@ impl Job for WriteJob<'_> {
             {
                 Ok(Next::Again)
             },
-            other => Err(Error::from_status(other)),
+            other => {
+                // What was sent had its memory: it did not fail for want of it.
+                self.stages[index] = stage;
+                Err(Error::from_status(other))
+            },
         }
     }
 
     fn fail(&mut self, index: usize, error: Error) {
-        self.out[index] = Err(error);
+        self.out[index] = Err(self.cause(index, error));
     }
 
     fn forget(&mut self, index: usize, op: &Op) {

@@ -24,6 +24,8 @@ use crate::options::ConnectOptions;
 
 /// Bytes of the inbox: a header, the body of a batch of a few hundred, or a small value.
 const INBOX_BYTES: usize = 16 << 10;
+/// Most time that is kept for an answer, as for a local write.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// Most pieces of one vectored write (`IOV_MAX` of Linux).
 const PIECES_MAX: usize = 1024;
 
@@ -100,8 +102,8 @@ impl Connection {
         self.deadline_ns = clock::monotonic_ns().saturating_add(budget_ns);
         let request_id = self.next_request_id;
         self.next_request_id += 1;
-        let header =
-            FrameHeader::request(opcode, request_id).with_deadline(unix_deadline_ms(budget));
+        let header = FrameHeader::request(opcode, request_id)
+            .with_deadline(unix_deadline_ms(for_node(budget)));
         self.outbox.clear();
         let header = encode_frame(&mut self.outbox, &header, request).map_err(refused_by_us)?;
         let sum: u64 = payload.iter().map(|piece| piece.len() as u64).sum();
@@ -260,6 +262,12 @@ fn receive_uninit(stream: &TcpStream, target: &mut [MaybeUninit<u8>]) -> io::Res
         )
     };
     usize::try_from(count).map_err(|_negative| io::Error::last_os_error())
+}
+
+/// The part of a caller's time that the node has: its answer (there was no memory in time) must
+/// arrive within the rest.
+fn for_node(budget: Duration) -> Duration {
+    budget.saturating_sub((budget / 4).min(ANSWER_MAX))
 }
 
 /// The wall clock `budget` from now, in milliseconds since 1970.

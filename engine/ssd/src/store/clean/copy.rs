@@ -15,7 +15,7 @@ use super::super::{LaneName, SsdStore, is_kept};
 use super::{Job, Manner, Phase, ROWS_PER_TURN, signed};
 use crate::effects::{Now, Part};
 use crate::format::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, Row};
-use crate::gather::{Push, Role};
+use crate::gather::{Fill, Push, Role};
 use crate::index::{Entry, Kind, Place};
 use crate::limits::CLEAN_IO_BYTES_MAX;
 use crate::mutate::{Mutation, is_planted};
@@ -180,9 +180,8 @@ impl SsdStore {
                     Fate::Forget(entry)
                 }
             },
-            Some(_) => Fate::Gone,
             None if has_others => Fate::Protect,
-            None => Fate::Gone,
+            Some(_) | None => Fate::Gone,
         }
     }
 
@@ -232,20 +231,18 @@ impl SsdStore {
             .len()
             .next_multiple_of(self.devices.own().superblock.block_bytes as usize);
         let mut fill = |target: &mut [u8]| target.copy_from_slice(value);
-        let (packed, payload): (Option<&mut dyn FnMut(&mut [u8])>, _) = match row.kind {
-            RecordKind::Packed => (Some(&mut fill), None),
-            _ => {
-                let mut bytes = value.to_vec();
-                bytes.resize(padded, 0);
-                (None, Some(Part::Own(bytes)))
-            },
-        };
+        let is_packed = row.kind == RecordKind::Packed;
+        let payload = (!is_packed).then(|| {
+            let mut bytes = value.to_vec();
+            bytes.resize(padded, 0);
+            Part::Own(bytes)
+        });
         let from = entry.place().expect("a copied record lies somewhere");
         let push = Push {
             role: Role::Relocate { from, job: job.id },
             record,
             key,
-            packed,
+            packed: is_packed.then_some(&mut fill as Fill<'_>),
             payload,
         };
         self.urgent.push(push, now.ns);

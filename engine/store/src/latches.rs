@@ -1,0 +1,447 @@
+//! Latches of objects: shared or exclusive, first come first served, with deadlines.
+//!
+//! ```text
+//!   take ─ free and nobody before ─▶ held ─ release, end of the session ─▶ gone
+//!     └── else ─▶ waiting ─ its turn ─▶ held
+//!                    └── deadline, release, end of the session ─▶ gone
+//! ```
+//! A latch has the number that its session gave it: the same number releases it or ends its wait.
+//! A wait is answered exactly once: by [`Latches::take_granted`], by [`Latches::take_expired`], or
+//! by whoever released it. A shared request behind a waiting exclusive one waits too, so that
+//! writers do not starve; a session that holds a latch and asks for it again waits like everybody.
+//!
+//! Bound: [`LATCHES_MAX`] held and waiting, of one tenant on one shard. Lives on: owner shard.
+//! Pure: time is passed in.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chariot_base::SessionId;
+use chariot_proto::KeyHash;
+use hashbrown::HashMap;
+
+use crate::limits::LATCHES_MAX;
+
+/// Who else may hold the latch of the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LatchKind {
+    /// Others that hold it shared.
+    Shared,
+    /// Nobody.
+    Exclusive,
+}
+
+/// One latch, held or asked for.
+///
+/// Lives on: owner shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latch {
+    /// The key.
+    pub hash: KeyHash,
+    /// Whose it is.
+    pub session: SessionId,
+    /// The session's number of it.
+    pub number: u64,
+    /// Shared or exclusive.
+    pub kind: LatchKind,
+    /// Monotonic nanoseconds until which it waits.
+    pub deadline_ns: u64,
+    /// What the caller needs to answer the request.
+    pub token: u64,
+}
+
+/// What became of a request for a latch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is held.
+    Held,
+    /// It waits; the answer comes later.
+    Waiting,
+    /// The table is full.
+    Full,
+    /// The session has a latch of that number on the key already.
+    Known,
+}
+
+/// What a release ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// A latch that was held.
+    Held,
+    /// A wait, to be answered by the caller.
+    Waiting(Latch),
+    /// The session has no such latch.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+struct KeyLatches {
+    held: Vec<Latch>,
+    waiting: VecDeque<(u64, Latch)>,
+}
+
+impl KeyLatches {
+    fn admits(&self, kind: LatchKind) -> bool {
+        match kind {
+            LatchKind::Exclusive => self.held.is_empty(),
+            LatchKind::Shared => self.held.iter().all(|held| held.kind == LatchKind::Shared),
+        }
+    }
+}
+
+/// The latches of one tenant on one shard.
+///
+/// Lives on: owner shard.
+#[derive(Debug, Default)]
+pub struct Latches {
+    by_key: HashMap<KeyHash, KeyLatches>,
+    by_session: HashMap<SessionId, HashMap<KeyHash, u32>>,
+    by_deadline: BTreeMap<(u64, u64), KeyHash>,
+    granted: Vec<Latch>,
+    count: u32,
+    order: u64,
+}
+
+impl Latches {
+    /// Asks for a latch.
+    pub fn take(&mut self, latch: Latch) -> Taken {
+        if self.count >= LATCHES_MAX {
+            return Taken::Full;
+        }
+        let key = self.by_key.entry(latch.hash).or_default();
+        let is_same =
+            |other: &Latch| other.session == latch.session && other.number == latch.number;
+        if key.held.iter().any(is_same) || key.waiting.iter().any(|(_, other)| is_same(other)) {
+            return Taken::Known;
+        }
+        let taken = if key.waiting.is_empty() && key.admits(latch.kind) {
+            key.held.push(latch);
+            Taken::Held
+        } else {
+            self.order += 1;
+            key.waiting.push_back((self.order, latch));
+            self.by_deadline
+                .insert((latch.deadline_ns, self.order), latch.hash);
+            Taken::Waiting
+        };
+        self.count += 1;
+        let keys = self.by_session.entry(latch.session).or_default();
+        *keys.entry(latch.hash).or_default() += 1;
+        taken
+    }
+
+    /// Releases a latch, or ends its wait.
+    ///
+    /// # Panics
+    /// When its tables disagree, which is a bug of this one.
+    pub fn release(&mut self, hash: KeyHash, session: SessionId, number: u64) -> Released {
+        let Some(key) = self.by_key.get_mut(&hash) else {
+            return Released::Unknown;
+        };
+        let is_same = |other: &Latch| other.session == session && other.number == number;
+        if let Some(index) = key.held.iter().position(is_same) {
+            let latch = key.held.swap_remove(index);
+            self.forget(&latch);
+            self.advance(hash);
+            return Released::Held;
+        }
+        let Some(index) = key.waiting.iter().position(|(_, other)| is_same(other)) else {
+            return Released::Unknown;
+        };
+        let (order, latch) = key.waiting.remove(index).expect("just found");
+        self.by_deadline.remove(&(latch.deadline_ns, order));
+        self.forget(&latch);
+        self.advance(hash);
+        Released::Waiting(latch)
+    }
+
+    /// Releases everything of a session that ended; its waits need no answer.
+    ///
+    /// # Panics
+    /// When its tables disagree, which is a bug of this one.
+    pub fn drop_session(&mut self, session: SessionId) {
+        let Some(keys) = self.by_session.remove(&session) else {
+            return;
+        };
+        for (hash, of_key) in keys {
+            let key = self.by_key.get_mut(&hash).expect("counted by session");
+            let before = key.held.len() + key.waiting.len();
+            key.held.retain(|held| held.session != session);
+            let by_deadline = &mut self.by_deadline;
+            key.waiting.retain(|(order, latch)| {
+                let stays = latch.session != session;
+                if !stays {
+                    by_deadline.remove(&(latch.deadline_ns, *order));
+                }
+                stays
+            });
+            let gone = before - key.held.len() - key.waiting.len();
+            assert_eq!(gone, of_key as usize, "latches of a session and key");
+            self.count -= of_key;
+            self.advance(hash);
+        }
+        self.granted.retain(|latch| latch.session != session);
+    }
+
+    /// Takes out one that is held since its turn came: answer it.
+    pub fn take_granted(&mut self) -> Option<Latch> {
+        self.granted.pop()
+    }
+
+    /// Takes out one whose wait is over without the latch.
+    ///
+    /// # Panics
+    /// When its tables disagree, which is a bug of this one.
+    pub fn take_expired(&mut self, now_ns: u64) -> Option<Latch> {
+        let (&(deadline_ns, order), &hash) = self.by_deadline.first_key_value()?;
+        if deadline_ns > now_ns {
+            return None;
+        }
+        self.by_deadline.remove(&(deadline_ns, order));
+        let key = self.by_key.get_mut(&hash).expect("a waiting latch");
+        let index = key.waiting.iter().position(|waiter| waiter.0 == order);
+        let (_, latch) = key
+            .waiting
+            .remove(index.expect("waits until its deadline"))
+            .expect("just found");
+        self.forget(&latch);
+        // Whoever stood behind it may be next.
+        self.advance(hash);
+        Some(latch)
+    }
+
+    /// Returns when the next wait ends.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        self.by_deadline.first_key_value().map(|(key, _)| key.0)
+    }
+
+    /// Returns how many are held and waiting.
+    pub const fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// Returns whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Takes a latch that left the table out of the counts.
+    fn forget(&mut self, latch: &Latch) {
+        self.count -= 1;
+        let keys = self
+            .by_session
+            .get_mut(&latch.session)
+            .expect("it has a latch");
+        let of_key = keys.get_mut(&latch.hash).expect("of this key");
+        *of_key -= 1;
+        if *of_key == 0 {
+            keys.remove(&latch.hash);
+        }
+        if keys.is_empty() {
+            self.by_session.remove(&latch.session);
+        }
+    }
+
+    /// Lets those have the latch whose turn it is.
+    fn advance(&mut self, hash: KeyHash) {
+        let Some(key) = self.by_key.get_mut(&hash) else {
+            return;
+        };
+        while let Some(&(order, latch)) = key.waiting.front()
+            && key.admits(latch.kind)
+        {
+            key.waiting.pop_front();
+            key.held.push(latch);
+            self.by_deadline.remove(&(latch.deadline_ns, order));
+            self.granted.push(latch);
+        }
+        if key.held.is_empty() && key.waiting.is_empty() {
+            self.by_key.remove(&hash);
+        }
+    }
+
+    /// Checks that the tables agree; O(n). For tests.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn check_invariants(&self) {
+        let (mut count, mut waiting) = (0, 0);
+        for key in self.by_key.values() {
+            assert!(!key.held.is_empty(), "somebody holds what others wait for");
+            let exclusive = key
+                .held
+                .iter()
+                .any(|held| held.kind == LatchKind::Exclusive);
+            assert!(!exclusive || key.held.len() == 1, "exclusive means alone");
+            if let Some((_, next)) = key.waiting.front() {
+                assert!(!key.admits(next.kind), "the next one could have it");
+            }
+            count += key.held.len() + key.waiting.len();
+            waiting += key.waiting.len();
+        }
+        assert_eq!(count, self.count as usize);
+        assert_eq!(waiting, self.by_deadline.len());
+        let by_session: u32 = self.by_session.values().flat_map(HashMap::values).sum();
+        assert_eq!(by_session, self.count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chariot_base::{Random as _, SplitMix64};
+
+    use super::*;
+
+    const KEY: KeyHash = KeyHash { hi: 1, lo: 2 };
+
+    fn latch(session: u64, number: u64, kind: LatchKind) -> Latch {
+        Latch {
+            hash: KEY,
+            session: SessionId(session),
+            number,
+            kind,
+            deadline_ns: 100 + number,
+            token: number,
+        }
+    }
+
+    #[test]
+    fn readers_share_and_a_waiting_writer_goes_before_later_readers() {
+        let mut latches = Latches::default();
+        assert_eq!(latches.take(latch(1, 1, LatchKind::Shared)), Taken::Held);
+        assert_eq!(latches.take(latch(2, 2, LatchKind::Shared)), Taken::Held);
+        assert_eq!(latches.take(latch(2, 2, LatchKind::Shared)), Taken::Known);
+        assert_eq!(
+            latches.take(latch(3, 3, LatchKind::Exclusive)),
+            Taken::Waiting
+        );
+        assert_eq!(latches.take(latch(4, 4, LatchKind::Shared)), Taken::Waiting);
+        latches.drop_session(SessionId(1));
+        assert_eq!(latches.take_granted(), None);
+        assert_eq!(latches.release(KEY, SessionId(2), 2), Released::Held);
+        assert_eq!(latches.take_granted().unwrap().number, 3);
+        assert_eq!(latches.take_granted(), None);
+        latches.drop_session(SessionId(3));
+        assert_eq!(latches.take_granted().unwrap().number, 4);
+        assert_eq!(latches.release(KEY, SessionId(9), 4), Released::Unknown);
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_and_lets_others_pass() {
+        let mut latches = Latches::default();
+        latches.take(latch(1, 1, LatchKind::Shared));
+        latches.take(latch(2, 2, LatchKind::Exclusive));
+        latches.take(latch(3, 3, LatchKind::Shared));
+        assert_eq!(latches.take_expired(101), None);
+        assert_eq!(latches.take_expired(102).unwrap().number, 2);
+        assert_eq!(latches.take_granted().unwrap().number, 3);
+        assert_eq!(latches.next_deadline_ns(), None);
+        latches.check_invariants();
+    }
+
+    #[test]
+    fn a_full_table_refuses_and_stays_as_it_is() {
+        let mut latches = Latches::default();
+        for number in 0..u64::from(LATCHES_MAX) {
+            assert_ne!(
+                latches.take(latch(1, number, LatchKind::Shared)),
+                Taken::Full
+            );
+            if number > 64 {
+                // Filling the list of one key would be quadratic: only the count matters here.
+                latches.count = LATCHES_MAX;
+                break;
+            }
+        }
+        assert_eq!(latches.take(latch(2, 7, LatchKind::Shared)), Taken::Full);
+    }
+
+    /// The model's rule: those in front that agree with each other hold it. Says how many are new.
+    fn hold_in_front(list: &mut [(Latch, bool)]) -> u32 {
+        let mut granted = 0;
+        for index in 0..list.len() {
+            let (one, held) = list[index];
+            if held {
+                continue;
+            }
+            let mut holders = list.iter().filter(|other| other.1);
+            let fits = match one.kind {
+                LatchKind::Shared => holders.all(|(other, _)| other.kind == LatchKind::Shared),
+                LatchKind::Exclusive => holders.next().is_none(),
+            };
+            if !fits {
+                break;
+            }
+            list[index].1 = true;
+            granted += 1;
+        }
+        granted
+    }
+
+    #[test]
+    fn random_use_agrees_with_a_plain_list() {
+        let mut random = SplitMix64::new(41);
+        let mut latches = Latches::default();
+        // The model: per key, everybody in the order of arrival, with whether it is held.
+        let mut model: BTreeMap<u64, Vec<(Latch, bool)>> = BTreeMap::new();
+        for number in 0..20_000 {
+            let hash = KeyHash {
+                hi: 0,
+                lo: random.next_u64() % 3,
+            };
+            let session = SessionId(random.next_u64() % 4);
+            let list = model.entry(hash.lo).or_default();
+            match random.next_u64() % 8 {
+                0..=2 if latches.len() < 64 => {
+                    let kind = if random.next_u64().is_multiple_of(3) {
+                        LatchKind::Exclusive
+                    } else {
+                        LatchKind::Shared
+                    };
+                    let one = Latch {
+                        hash,
+                        session,
+                        number,
+                        kind,
+                        deadline_ns: number + 50,
+                        token: number,
+                    };
+                    latches.take(one);
+                    list.push((one, false));
+                },
+                3..=6 if !list.is_empty() => {
+                    let index = usize::try_from(random.next_u64()).unwrap() % list.len();
+                    let (one, held) = list.remove(index);
+                    let released = latches.release(one.hash, one.session, one.number);
+                    let expected = if held {
+                        Released::Held
+                    } else {
+                        Released::Waiting(one)
+                    };
+                    assert_eq!(released, expected);
+                },
+                7 if number % 97 == 0 => {
+                    latches.drop_session(session);
+                    for list in model.values_mut() {
+                        list.retain(|(one, _)| one.session != session);
+                    }
+                },
+                _ => {
+                    while let Some(late) = latches.take_expired(number) {
+                        let list = model.get_mut(&late.hash.lo).unwrap();
+                        let index = list.iter().position(|(one, _)| *one == late).unwrap();
+                        assert!(!list.remove(index).1, "held latches do not expire");
+                    }
+                },
+            }
+            let mut granted: u32 = model.values_mut().map(|list| hold_in_front(list)).sum();
+            while latches.take_granted().is_some() {
+                granted -= 1;
+            }
+            assert!(
+                granted == 0 || granted == 1,
+                "at most the one just taken is held at once"
+            );
+            latches.check_invariants();
+        }
+    }
+}

@@ -1,0 +1,6 @@
+"""Argument checks, ``Status`` and ``Context``."""
+
+from chariot._compat.util import Context, Status
+from chariot._compat.util import StrictValidator as Validator
+
+__all__ = ["Context", "Status", "Validator"]
