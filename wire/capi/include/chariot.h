@@ -117,6 +117,12 @@
 // No daemon now: reads are misses, and the next call tries to connect.
 #define CHARIOT_PLACE_AWAY 2
 
+// The latch that others may share.
+#define CHARIOT_LATCH_SHARED 0
+
+// The latch that nobody shares.
+#define CHARIOT_LATCH_EXCLUSIVE 1
+
 // Memory for one value. Opaque; one thread at a time.
 //
 // The bytes are unspecified until written: write all of them. Ends with `chariot_buffer_publish`
@@ -125,6 +131,11 @@ typedef struct chariot_buffer chariot_buffer;
 
 // A connection to one daemon. Opaque. Any number of threads may use it at once.
 typedef struct chariot_client chariot_client;
+
+// An object that was created or opened. Opaque; one thread at a time.
+//
+// Ends with `chariot_object_release`, which also releases its latches.
+typedef struct chariot_object chariot_object;
 
 // The bytes of one value. Opaque, immutable; any number of threads may read it.
 //
@@ -446,6 +457,95 @@ int32_t chariot_mpublish(chariot_buffer *const *buffers,
 
 // Gives a buffer back unpublished; null is ignored. Threads: the one that has the buffer.
 void chariot_buffer_discard(chariot_buffer *buffer);
+
+// Lends memory of `len` bytes for an object, unpublished. Stores null on failure. Statuses as
+// `chariot_create`. Threads: any.
+int32_t chariot_object_create(const chariot_client *client,
+                              const void *key,
+                              size_t key_len,
+                              size_t len,
+                              const chariot_set_options *options,
+                              chariot_object **object);
+
+// Opens objects; null for what was not found. `wait_us`: how long to wait for those that do not
+// exist yet. Threads: any.
+int32_t chariot_mget_object(const chariot_client *client,
+                            const chariot_bytes *keys,
+                            size_t count,
+                            uint64_t wait_us,
+                            chariot_object **objects,
+                            int32_t *statuses);
+
+// The length of an object in bytes; 0 for null. Threads: the one that has the object.
+size_t chariot_object_len(const chariot_object *object);
+
+// The bytes of an object, valid until it is written, published, invalidated or released; null
+// for null and when the bytes are gone. Threads: the one that has the object.
+const void *chariot_object_data(const chariot_object *object);
+
+// Stores the address of the bytes of an object, to be written; others see them after the next
+// publish. What was published stays as it is: the object takes new memory with a copy.
+// Threads: the one that has the object.
+int32_t chariot_object_data_mut(chariot_object *object, void **data);
+
+// Makes the bytes the object's value; may be repeated. The nested keys live at least as long as
+// this version does. Stores the version (null: not wanted). `CHARIOT_SEALED`: nothing was changed.
+// Threads: the one that has the object.
+int32_t chariot_object_publish(chariot_object *object,
+                               const chariot_bytes *nested,
+                               size_t nested_count,
+                               uint64_t *version);
+
+// Publishes, and ends all change: later publishes by anybody are `CHARIOT_SEALED` for as long as
+// the value exists. Threads: the one that has the object.
+int32_t chariot_object_seal(chariot_object *object,
+                            const chariot_bytes *nested,
+                            size_t nested_count,
+                            uint64_t *version);
+
+// Gives the bytes up: what is unpublished is lost, the published value stays in the cache.
+// Threads: the one that has the object.
+int32_t chariot_object_invalidate(chariot_object *object);
+
+// Takes the object's latch, one of `CHARIOT_LATCH_*`; `CHARIOT_TIMEOUT` when it was not free in
+// `wait_us`. Threads: the one that has the object.
+int32_t chariot_object_latch(chariot_object *object, uint8_t kind, uint64_t wait_us);
+
+// Releases the latch of that kind that the object took last; `CHARIOT_NOT_FOUND` when it holds
+// none. Threads: the one that has the object.
+int32_t chariot_object_unlatch(chariot_object *object, uint8_t kind);
+
+// Releases an object and its latches; null is ignored. Threads: the one that has the object.
+void chariot_object_release(chariot_object *object);
+
+// Adds a reference of this client to each key; keys need not exist yet. What is referred to is
+// neither evicted nor deleted. Threads: any.
+int32_t chariot_increase_refs(const chariot_client *client,
+                              const chariot_bytes *keys,
+                              size_t count,
+                              int32_t *statuses);
+
+// Drops a reference of this client to each key; the last one of all deletes the object. A key
+// without one is no error. Threads: any.
+int32_t chariot_decrease_refs(const chariot_client *client,
+                              const chariot_bytes *keys,
+                              size_t count,
+                              int32_t *statuses);
+
+// Stores how many clients refer to a key. Threads: any.
+int32_t chariot_global_refs(const chariot_client *client,
+                            const void *key,
+                            size_t key_len,
+                            uint64_t *clients);
+
+// Stores 1 to 8 values, all or none, only if none of the keys has a value (else
+// `CHARIOT_EXISTS`). `CHARIOT_TIMEOUT`, `CHARIOT_RESTARTING`: unknown, but all or nothing.
+// Threads: any.
+int32_t chariot_mset_tx(const chariot_client *client,
+                        const chariot_bytes *keys,
+                        const chariot_bytes *values,
+                        size_t count,
+                        const chariot_set_options *options);
 
 // The words of this thread's last failure; empty when there was none.
 //

@@ -47,6 +47,20 @@ private:
     std::string message_;
 };
 
+namespace internal {
+
+inline std::vector<chariot_bytes> Raw(const std::vector<std::string_view> &texts)
+{
+    std::vector<chariot_bytes> raw;
+    raw.reserve(texts.size());
+    for (const std::string_view text : texts) {
+        raw.push_back({text.data(), text.size()});
+    }
+    return raw;
+}
+
+}  // namespace internal
+
 // How to connect; the texts live here.
 struct ConnectOptions {
     std::string target;
@@ -122,6 +136,48 @@ public:
 
 private:
     chariot_buffer *buffer_ = nullptr;
+};
+
+// An object: bytes to write, to publish again and again, to seal. Releases its latches when it goes.
+class Object {
+public:
+    Object() = default;
+    explicit Object(chariot_object *object) : object_(object) {}
+    Object(Object &&other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+    Object &operator=(Object &&other) noexcept
+    {
+        if (this != &other) {
+            chariot_object_release(std::exchange(object_, std::exchange(other.object_, nullptr)));
+        }
+        return *this;
+    }
+    Object(const Object &) = delete;
+    Object &operator=(const Object &) = delete;
+    ~Object() { chariot_object_release(object_); }
+
+    explicit operator bool() const { return object_ != nullptr; }
+    size_t size() const { return chariot_object_len(object_); }
+    const void *data() const { return chariot_object_data(object_); }
+    Status MutableData(void **data) { return Status(chariot_object_data_mut(object_, data)); }
+    Status Publish(const std::vector<std::string_view> &nested = {})
+    {
+        const auto raw = internal::Raw(nested);
+        return Status(chariot_object_publish(object_, raw.data(), raw.size(), nullptr));
+    }
+    Status Seal(const std::vector<std::string_view> &nested = {})
+    {
+        const auto raw = internal::Raw(nested);
+        return Status(chariot_object_seal(object_, raw.data(), raw.size(), nullptr));
+    }
+    Status Invalidate() { return Status(chariot_object_invalidate(object_)); }
+    Status Latch(uint8_t kind, uint64_t wait_us)
+    {
+        return Status(chariot_object_latch(object_, kind, wait_us));
+    }
+    Status Unlatch(uint8_t kind) { return Status(chariot_object_unlatch(object_, kind)); }
+
+private:
+    chariot_object *object_ = nullptr;
 };
 
 // A connection to one daemon.
@@ -290,15 +346,67 @@ public:
         return Status(chariot_prefix(client_, raw_keys.data(), keys.size(), &length));
     }
 
+    // All or none of 1 to 8 values, only where no key has one.
+    Status MSetTx(const std::vector<std::string_view> &keys,
+                  const std::vector<std::string_view> &values, const SetOptions &options = {}) const
+    {
+        if (keys.size() != values.size()) {
+            return Status(CHARIOT_INVALID_ARGUMENT, "not as many values as keys");
+        }
+        const auto raw_keys = Raw(keys);
+        const auto raw_values = Raw(values);
+        return Status(
+            chariot_mset_tx(client_, raw_keys.data(), raw_values.data(), keys.size(), &options));
+    }
+    Status CreateObject(std::string_view key, size_t size, Object &out,
+                        const SetOptions &options = {}) const
+    {
+        chariot_object *object = nullptr;
+        Status status(
+            chariot_object_create(client_, key.data(), key.size(), size, &options, &object));
+        out = Object(object);
+        return status;
+    }
+    Status MGetObject(const std::vector<std::string_view> &keys, uint64_t wait_us,
+                      std::vector<Object> &objects, std::vector<int32_t> &statuses) const
+    {
+        const auto raw_keys = Raw(keys);
+        std::vector<chariot_object *> raw(keys.size(), nullptr);
+        objects.clear();
+        objects.reserve(keys.size());
+        statuses.assign(keys.size(), CHARIOT_INTERNAL);
+        Status status(chariot_mget_object(client_, raw_keys.data(), keys.size(), wait_us,
+                                          raw.data(), statuses.data()));
+        for (chariot_object *object : raw) {
+            objects.emplace_back(object);
+        }
+        return status;
+    }
+    Status IncreaseRefs(const std::vector<std::string_view> &keys,
+                        std::vector<int32_t> &statuses) const
+    {
+        const auto raw_keys = Raw(keys);
+        statuses.assign(keys.size(), CHARIOT_INTERNAL);
+        return Status(
+            chariot_increase_refs(client_, raw_keys.data(), keys.size(), statuses.data()));
+    }
+    Status DecreaseRefs(const std::vector<std::string_view> &keys,
+                        std::vector<int32_t> &statuses) const
+    {
+        const auto raw_keys = Raw(keys);
+        statuses.assign(keys.size(), CHARIOT_INTERNAL);
+        return Status(
+            chariot_decrease_refs(client_, raw_keys.data(), keys.size(), statuses.data()));
+    }
+    Status GlobalRefs(std::string_view key, uint64_t &clients) const
+    {
+        return Status(chariot_global_refs(client_, key.data(), key.size(), &clients));
+    }
+
 private:
     static std::vector<chariot_bytes> Raw(const std::vector<std::string_view> &texts)
     {
-        std::vector<chariot_bytes> raw;
-        raw.reserve(texts.size());
-        for (const std::string_view text : texts) {
-            raw.push_back({text.data(), text.size()});
-        }
-        return raw;
+        return internal::Raw(texts);
     }
 
     chariot_client *client_ = nullptr;

@@ -16,7 +16,7 @@ use crate::status::{CHARIOT_NOT_FOUND, CHARIOT_OK};
 use crate::view::ViewHandle;
 
 /// Stores one result each: the status, and through `store` what was found.
-fn settle<T>(
+pub(crate) fn settle<T>(
     results: impl IntoIterator<Item = Result<Option<T>, Error>>,
     statuses: &mut [MaybeUninit<i32>],
     mut store: impl FnMut(usize, Option<T>),
@@ -48,7 +48,7 @@ fn found(result: Result<bool, Error>) -> Result<Option<()>, Error> {
 /// # Safety
 ///
 /// As the functions below.
-unsafe fn ask(
+pub(crate) unsafe fn ask(
     client: *const ClientHandle,
     keys: *const Bytes,
     count: usize,

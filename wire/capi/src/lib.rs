@@ -1,7 +1,7 @@
 //! `libchariot`: the C ABI over the Rust SDK.
 //!
 //! ```text
-//!  C, C++ ─▶ chariot.h ─▶ call.rs (one call) | batch.rs (many keys) ─▶ chariot-client
+//!  C, C++ ─▶ chariot.h ─▶ call.rs (one call) | batch.rs (many keys) | object.rs ─▶ chariot-client
 //!                           │  every body runs in boundary::guard: no panic leaves
 //!                           └─ view.rs, buffer.rs: handles that own a pin or a lease
 //! ```
@@ -19,6 +19,7 @@ pub mod boundary;
 pub mod buffer;
 pub mod call;
 pub mod client;
+pub mod object;
 pub mod options;
 pub mod status;
 pub mod view;

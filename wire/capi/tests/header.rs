@@ -9,7 +9,7 @@ mod tests {
         let config = cbindgen::Config::from_file(here.join("cbindgen.toml")).unwrap();
         let mut builder = cbindgen::Builder::new().with_config(config);
         for file in [
-            "status", "options", "client", "call", "batch", "view", "buffer", "boundary",
+            "status", "options", "client", "call", "batch", "view", "buffer", "object", "boundary",
         ] {
             builder = builder.with_src(here.join(format!("src/{file}.rs")));
         }

@@ -217,7 +217,17 @@ public:
         if (mSetParam.existence != ExistenceOpt::NX) {
             return Status(K_INVALID, "The MSetTx only supports set not existence key now.");
         }
-        return internal::NotSupported("All or nothing over several keys (KVClient::MSetTx)");
+        const SetParam one{mSetParam.writeMode, mSetParam.ttlSecond, ExistenceOpt::NX,
+                           mSetParam.cacheType};
+        std::unordered_set<std::string> seen;
+        for (const std::string &key : keys) {
+            if (!seen.insert(key).second) {
+                return Status(K_INVALID, "The input parameter contains duplicate key " + key + ".");
+            }
+        }
+        const std::vector<std::string_view> values(vals.begin(), vals.end());
+        const chariot::Status stored = Raw().MSetTx(internal::Borrow(keys), values, Options(one));
+        return internal::ConvertWrite(stored.code(), stored.message(), mSetParam.writeMode);
     }
 
     Status Get(const std::string &key, std::string &val, int32_t subTimeoutMs = 0)

@@ -1,4 +1,5 @@
 // A program as somebody wrote it for the first release: its headers, its names, nothing of ours.
+#include <chrono>
 #include <cstring>
 #include <iostream>
 #include <memory>
@@ -95,13 +96,18 @@ static void Batches(KVClient &client)
     CHECK(Has(client.MSet({"a"}, {"1", "2"}, failed), "The number of key and value is not the same."));
     CHECK(Has(client.MSet({"a"}, {""}, failed),
               "The value associated with key a should not be empty."));
-    // Eight keys at most, set-if-absent only; the rest of it is said by name until it exists.
+    // Eight keys at most, set-if-absent only, all or nothing.
     CHECK(Has(client.MSetTx({"x"}, {"1"}, {WriteMode::NONE_L2_CACHE, 0, ExistenceOpt::NONE}),
               "The MSetTx only supports set not existence key now."));
     const std::vector<std::string> nine(9, "x");
     CHECK(Has(client.MSetTx(nine, std::vector<StringView>(9, "v"), param),
               "The maximum size of keys in single operation is 8."));
-    CHECK(client.MSetTx({"x"}, {"1"}, param).GetCode() == K_NOT_SUPPORTED);
+    CHECK(client.MSetTx({"x", "y"}, {"1", "2"}, param).IsOk());
+    CHECK(client.Get({"x", "y"}, values).IsOk() && values[0] == "1" && values[1] == "2");
+    CHECK(client.MSetTx({"z", "x"}, {"1", "2"}, param).GetCode() == K_OC_KEY_ALREADY_EXIST);
+    CHECK(client.Get({"z", "x"}, values).IsOk() && values[0].empty() && values[1] == "1");
+    CHECK(Has(client.MSetTx({"q", "q"}, {"1", "2"}, param),
+              "The input parameter contains duplicate key q."));
 
     std::vector<uint64_t> sizes;
     CHECK(client.QuerySize({"a", "none"}, sizes).IsOk() && sizes[0] == 1);
@@ -157,6 +163,50 @@ static void Waits(KVClient &client)
     writer.join();
 }
 
+static void Objects(ObjectClient &client, KVClient &values)
+{
+    CreateParam param;
+    param.consistencyType = ConsistencyType::CAUSAL;
+    std::shared_ptr<Buffer> buffer;
+    CHECK(client.Create("object", 6, param, buffer).IsOk() && buffer->GetSize() == 6);
+    CHECK(buffer->WLatch(5).IsOk());
+    CHECK(buffer->MemoryCopy("first!", 6).IsOk());
+    std::vector<Optional<Buffer>> found;
+    CHECK(client.Get({"object"}, 0, found).GetCode() == K_NOT_FOUND);
+    CHECK(buffer->Publish().IsOk());
+    CHECK(client.Get({"object", "none"}, 0, found).IsOk() && found[0] && !found[1]);
+    CHECK(std::memcmp(found[0]->ImmutableData(), "first!", 6) == 0);
+    CHECK(Has(found[0]->RLatch(1), "Rlatch timeout"));
+    CHECK(buffer->UnWLatch().IsOk() && found[0]->RLatch(1).IsOk() && found[0]->UnRLatch().IsOk());
+    std::memcpy(buffer->MutableData(), "second", 6);
+    CHECK(buffer->Publish().IsOk());
+    std::string value;
+    CHECK(values.Get("object", value).IsOk() && value == "second");
+    CHECK(buffer->Seal().IsOk());
+    CHECK(buffer->Publish().GetCode() == K_OC_ALREADY_SEALED);
+    CHECK(Has(buffer->MemoryCopy("third!", 6), "The client object has already been sealed."));
+
+    // A nested key lives as long as its parent; a reference keeps what it names.
+    const uint8_t bytes[] = {'x', 'y'};
+    std::vector<std::string> failed;
+    CHECK(client.Put("child", bytes, 2, param).IsOk());
+    CHECK(client.Put("parent", bytes, 2, param, {"child"}).IsOk());
+    CHECK(client.GIncreaseRef({"parent"}, failed).IsOk() && failed.empty());
+    CHECK(client.QueryGlobalRefNum("parent") == 1);
+    CHECK(values.Del("child").IsOk());
+    CHECK(client.Get({"child"}, 0, found).IsOk());
+    CHECK(client.GDecreaseRef({"parent", "unknown"}, failed).IsOk() && failed.empty());
+    CHECK(client.QueryGlobalRefNum("parent") == 0);
+    for (int tries = 0; client.Get({"child"}, 0, found).IsOk(); ++tries) {
+        CHECK(tries < 2000);
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    CHECK(Has(client.Create("", 1, param, buffer), "The objectKey should not be empty."));
+    CHECK(Has(client.Create("o", 0, param, buffer), "should be bigger than zero."));
+    std::string key;
+    CHECK(client.GenerateObjectKey("", key).IsOk() && !key.empty());
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 3);
@@ -177,8 +227,7 @@ int main(int argc, char **argv)
     const Status missing = client.Hetero()->MSetD2H({"k"}, lists);
     CHECK(missing.GetCode() == K_NOT_SUPPORTED && Has(missing, "HeteroClient::MSetD2H"));
     CHECK(client.Hetero()->AsyncMGetH2D({"k"}, lists, 1).get().failedList.size() == 1);
-    std::shared_ptr<Buffer> buffer;
-    CHECK(Has(client.Object()->Create("o", 1, CreateParam(), buffer), "ObjectClient::Create"));
+    Objects(*client.Object(), *client.KV());
 
     // Empty options: the environment says where.
     KVClient fromEnvironment;

@@ -44,7 +44,8 @@ inline Status Convert(int32_t code, const std::string &words)
             return Status(K_OUT_OF_MEMORY, "Shared memory no space in arena: " + words);
         case CHARIOT_NOT_FOUND: return Status(K_NOT_FOUND, "Cannot get objects from worker");
         case CHARIOT_EXISTS: return Status(K_OC_KEY_ALREADY_EXIST, words);
-        case CHARIOT_SEALED: return Status(K_OC_ALREADY_SEALED, words);
+        case CHARIOT_SEALED:
+            return Status(K_OC_ALREADY_SEALED, "The client object has already been sealed.");
         case CHARIOT_INVALID_ARGUMENT:
         case CHARIOT_KEY_INVALID:
         case CHARIOT_TOO_LARGE: return Status(K_INVALID, words);
@@ -129,7 +130,8 @@ inline Status CheckWait(int64_t subTimeoutMs)
     return Status::OK();
 }
 
-inline std::vector<std::string_view> Borrow(const std::vector<std::string> &texts)
+template <typename Texts>
+std::vector<std::string_view> Borrow(const Texts &texts)
 {
     return std::vector<std::string_view>(texts.begin(), texts.end());
 }
