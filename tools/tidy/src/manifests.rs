@@ -9,8 +9,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("chariot-base", &["chariot-proto", "chariot-shm"]),
     (
         "chariot-bench",
-        &["chariot-client", "chariot-proto", "chariot-shm"],
+        &[
+            "chariot-ascend-rt-sys",
+            "chariot-client",
+            "chariot-device",
+            "chariot-npu-sim",
+            "chariot-proto",
+            "chariot-shm",
+            "chariot-transfer",
+        ],
     ),
+    ("chariot-capi", &["chariot-client"]),
     ("chariot-client", &["chariot-proto", "chariot-shm"]),
     ("chariot-device", &["chariot-ascend-rt-sys"]),
     ("chariot-fuzz", &["chariot-proto", "chariot-shm"]),
@@ -63,6 +72,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "chariot-shm",
         ],
     ),
+    ("dscli", &[]),
 ];
 
 /// A line of a manifest with the table it stands in.

@@ -93,7 +93,7 @@ pub extern "C" fn chariot_last_error() -> *const c_char {
 ///
 /// `pointer` is null or points to a live `T` that nobody changes during `'a`.
 pub(crate) unsafe fn handle<'a, T>(pointer: *const T) -> Result<&'a T, Error> {
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     unsafe { pointer.as_ref() }.ok_or_else(|| invalid("a handle is null"))
 }
 
@@ -148,7 +148,7 @@ fn check<T>(pointer: *const c_void, count: usize) -> Result<(), Error> {
 ///
 /// As [`slice`].
 pub(crate) unsafe fn bytes<'a>(pointer: *const c_void, len: usize) -> Result<&'a [u8], Error> {
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     unsafe { slice(pointer.cast::<u8>(), len) }
 }
 
@@ -159,10 +159,10 @@ pub(crate) unsafe fn bytes<'a>(pointer: *const c_void, len: usize) -> Result<&'a
 /// As [`slice`], for the array and for each run in it.
 pub(crate) unsafe fn runs<'a>(pointer: *const Bytes, count: usize) -> Result<Vec<&'a [u8]>, Error> {
     check_count(count)?;
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let array = unsafe { slice(pointer, count) }?;
     let borrow = |run: &Bytes| {
-        // SAFETY: this function's own contract, for each run.
+        // SAFETY: the caller keeps this function's contract, for each run.
         unsafe { bytes(run.data, run.len) }
     };
     array.iter().map(borrow).collect()

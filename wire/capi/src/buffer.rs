@@ -68,7 +68,7 @@ pub unsafe extern "C" fn chariot_buffer_publish(
         if buffer.is_null() {
             return Err(invalid("a handle is null"));
         }
-        // SAFETY: made by Box::into_raw in `BufferHandle::boxed`, and used up once only.
+        // SAFETY: from `BufferHandle::boxed`, and used up once only: the caller's contract.
         let buffer = unsafe { Box::from_raw(buffer) };
         let published = buffer.buffer.publish()?;
         // SAFETY: the caller's contract.
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn chariot_mpublish(
         let versions = unsafe { room(versions, wanted) }?;
         let mut given = Vec::new();
         for &buffer in buffers.iter().filter(|buffer| !buffer.is_null()) {
-            // SAFETY: made by Box::into_raw in `BufferHandle::boxed`, and used up once only.
+            // SAFETY: from `BufferHandle::boxed`, and used up once only: the caller's contract.
             given.push(unsafe { Box::from_raw(buffer) }.buffer);
         }
         let mut published = Client::mpublish(given).into_iter();
@@ -137,7 +137,7 @@ pub unsafe extern "C" fn chariot_mpublish(
 pub unsafe extern "C" fn chariot_buffer_discard(buffer: *mut BufferHandle) {
     if !buffer.is_null() {
         guard(|| {
-            // SAFETY: made by Box::into_raw in `BufferHandle::boxed`, and used up once only.
+            // SAFETY: from `BufferHandle::boxed`, and used up once only: the caller's contract.
             drop(unsafe { Box::from_raw(buffer) });
             Ok(())
         });

@@ -263,7 +263,7 @@ pub(crate) unsafe fn room_bytes<'a>(
     pointer: *mut c_void,
     len: usize,
 ) -> Result<&'a mut [u8], chariot_client::Error> {
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let room = unsafe { room(pointer.cast::<u8>(), len) }?;
     let first: *mut u8 = room.as_mut_ptr().cast();
     // SAFETY: the same memory, in the same borrow; every bit pattern is a byte.

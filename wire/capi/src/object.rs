@@ -32,7 +32,7 @@ pub const CHARIOT_LATCH_EXCLUSIVE: u8 = 1;
 ///
 /// `object` is null or an object that nobody else uses during `'a`.
 unsafe fn changed<'a>(object: *mut ObjectHandle) -> Result<&'a mut ObjectBuffer, Error> {
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let object = unsafe { object.as_mut() };
     object
         .map(|handle| &mut handle.object)

@@ -212,16 +212,16 @@ fn check_size<T>(struct_size: u64) -> Result<(), Error> {
 pub(crate) unsafe fn connect_options(
     options: *const CConnectOptions,
 ) -> Result<ConnectOptions, Error> {
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let given = unsafe { handle(options) }?;
     check_size::<CConnectOptions>(given.struct_size)?;
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let target = unsafe { text(given.target) }?;
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let access_key = unsafe { text(given.access_key) }?;
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let tenant = unsafe { text(given.tenant) }?;
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let secret = unsafe { bytes(given.secret_key.data, given.secret_key.len) }?;
     if target.is_empty() {
         return Err(invalid("no target: set host:port or unix:/path"));
@@ -261,7 +261,7 @@ pub(crate) unsafe fn set_options(options: *const CSetOptions) -> Result<SetOptio
     if options.is_null() {
         return Ok(SetOptions::default());
     }
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let given = unsafe { handle(options) }?;
     check_size::<CSetOptions>(given.struct_size)?;
     Ok(SetOptions {
@@ -280,7 +280,7 @@ pub(crate) unsafe fn get_options(options: *const CGetOptions) -> Result<GetOptio
     if options.is_null() {
         return Ok(GetOptions::default());
     }
-    // SAFETY: this function's own contract.
+    // SAFETY: the caller keeps this function's contract.
     let given = unsafe { handle(options) }?;
     check_size::<CGetOptions>(given.struct_size)?;
     Ok(GetOptions {
