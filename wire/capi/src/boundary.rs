@@ -1,6 +1,6 @@
 //! The border: raw pointers become references, results become numbers, panics stop.
 //!
-//! Every function of the ABI runs inside [`guard`]. The words of the last failure of each thread
+//! Every function of the ABI runs inside `guard`. The words of the last failure of each thread
 //! lie in thread-local memory until its next failure.
 
 use std::cell::RefCell;

@@ -10,6 +10,7 @@ mod tests {
     use std::sync::OnceLock;
 
     use chariot_tests_node::daemon::{Daemon, DaemonOptions, program};
+    use chariot_tests_node::wait;
     use tempfile::TempDir;
 
     const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -82,12 +83,18 @@ mod tests {
         }
     }
 
+    /// A small one, as the tests of this file run side by side; all of its memory is there, or the
+    /// first values would be evicted for want of pages.
     fn daemon() -> Daemon {
-        Daemon::start_with(&DaemonOptions {
-            // Nothing here is large, and the tests of this file run side by side.
+        let daemon = Daemon::start_with(&DaemonOptions {
             memory_mib: 128,
             ..DaemonOptions::default()
-        })
+        });
+        let all = 128.0 * 1024.0 * 1024.0;
+        wait::until("the arena is populated", || {
+            daemon.metrics().total("chariot_populated_bytes") >= all
+        });
+        daemon
     }
 
     fn compilers() -> Vec<(&'static str, &'static str)> {
@@ -240,7 +247,7 @@ mod tests {
         let built = compile("gcc", "tests/programs/cycles.c", &["-DLEAK"]);
         let output = Command::new(&built.path)
             .arg(format!("unix:{}", daemon.socket().display()))
-            .args(["20000", "0"])
+            .args(["1000", "0"])
             .output()
             .unwrap();
         assert!(!output.status.success(), "a leak went unseen");

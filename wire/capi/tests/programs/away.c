@@ -30,16 +30,16 @@ int main(int argc, char **argv)
     options.target = argv[1];
     options.request_timeout_us = 1000000;
     chariot_client *client = NULL;
-    CHECK(chariot_client_connect(&options, &client) == CHARIOT_OK);
-    CHECK(chariot_set(client, "k", 1, "v", 1, NULL, NULL) == CHARIOT_OK);
+    ENDS(chariot_client_connect(&options, &client), CHARIOT_OK);
+    ENDS(chariot_set(client, "k", 1, "v", 1, NULL, NULL), CHARIOT_OK);
     chariot_view *view = NULL;
-    CHECK(chariot_get_view(client, "k", 1, NULL, &view) == CHARIOT_OK);
+    ENDS(chariot_get_view(client, "k", 1, NULL, &view), CHARIOT_OK);
     step("kill");
 
     const double before = now();
     const int32_t status = chariot_set(client, "k", 1, "v", 1, NULL, NULL);
     CHECK(status == CHARIOT_RESTARTING || status == CHARIOT_TIMEOUT);
-    CHECK(chariot_exist(client, "k", 1) == CHARIOT_NOT_FOUND);
+    ENDS(chariot_exist(client, "k", 1), CHARIOT_NOT_FOUND);
     /* The deadline of one call, and generously what a busy machine adds. */
     CHECK(now() - before < 4.0);
     CHECK(chariot_view_len(view) == 1 && *(const char *)chariot_view_data(view) == 'v');
@@ -51,7 +51,7 @@ int main(int argc, char **argv)
         const struct timespec pause = {0, 5000000};
         nanosleep(&pause, NULL);
     }
-    CHECK(chariot_exist(client, "k", 1) == CHARIOT_OK);
+    ENDS(chariot_exist(client, "k", 1), CHARIOT_OK);
     chariot_view_release(view);
     chariot_client_close(client);
     return 0;

@@ -39,19 +39,19 @@ static void bytes(chariot_client *client, long cycles)
 {
     for (long cycle = 0; cycle < cycles; ++cycle) {
         chariot_buffer *buffer = NULL;
-        CHECK(chariot_create(client, "cycle", 5, 4096, NULL, &buffer) == CHARIOT_OK);
+        ENDS(chariot_create(client, "cycle", 5, 4096, NULL, &buffer), CHARIOT_OK);
         if (cycle % 2 == 0) {
             memset(chariot_buffer_data(buffer), 'x', 4096);
-            CHECK(chariot_buffer_publish(buffer, NULL) == CHARIOT_OK);
+            ENDS(chariot_buffer_publish(buffer, NULL), CHARIOT_OK);
         } else {
             chariot_buffer_discard(buffer);
         }
         chariot_view *view = NULL;
-        CHECK(chariot_get_view(client, "cycle", 5, NULL, &view) == CHARIOT_OK);
+        ENDS(chariot_get_view(client, "cycle", 5, NULL, &view), CHARIOT_OK);
 #ifndef LEAK
         chariot_view_release(view);
 #endif
-        CHECK(chariot_get_view(client, "none", 4, NULL, &view) == CHARIOT_NOT_FOUND);
+        ENDS(chariot_get_view(client, "none", 4, NULL, &view), CHARIOT_NOT_FOUND);
     }
 }
 
@@ -59,8 +59,8 @@ static void clients(const chariot_connect_options *options, long cycles)
 {
     for (long cycle = 0; cycle < cycles; ++cycle) {
         chariot_client *client = NULL;
-        CHECK(chariot_client_connect(options, &client) == CHARIOT_OK);
-        CHECK(chariot_exist(client, "cycle", 5) == CHARIOT_OK);
+        ENDS(chariot_client_connect(options, &client), CHARIOT_OK);
+        ENDS(chariot_exist(client, "cycle", 5), CHARIOT_OK);
         chariot_client_close(client);
     }
 }
@@ -74,7 +74,7 @@ int main(int argc, char **argv)
     chariot_connect_options_init(&options);
     options.target = argv[1];
     chariot_client *client = NULL;
-    CHECK(chariot_client_connect(&options, &client) == CHARIOT_OK);
+    ENDS(chariot_client_connect(&options, &client), CHARIOT_OK);
     /* Warm: what is made once is not a leak. */
     bytes(client, buffer_cycles / 10 + 100);
     clients(&options, client_cycles / 10 + 10);
