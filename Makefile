@@ -66,8 +66,10 @@ python-long: setup
 long:
 	$(CARGO) test --workspace --locked --release -- --ignored
 
-wheel: setup build ## Build the wheel chariot-ds into target/wheels (WHEEL="3.9 3.10" for more)
+wheel: build ## Build the wheel chariot-ds into target/wheels (WHEEL="3.9 3.10" for more)
+	$(CARGO) build --release --locked -p dscli
 	@./scripts/wheel.sh $(WHEEL)
+	@./scripts/wheel-check.sh
 
 # What it installs, it says. COMPARE=--smoke shows in a few minutes that it runs.
 compare: setup ## Measure peers (Redis, memcached, Mooncake, openYuanrong) beside ours

@@ -89,7 +89,7 @@ def bench(*arguments):
 
 def figure(report, kind):
     if kind == "ratio":
-        return report["ratio"]
+        return report["limit"]["ratio"]
     if kind == "keys":
         return report["ops_per_s"] / 1e6
     return report["lat_us"]["p50"]

@@ -186,11 +186,12 @@ impl Shard {
         self.count_operation(Opcode::Wait.as_u8(), answer.status, watched.taken_ns);
     }
 
-    /// The most that one local session may lease on this shard beyond its idle budget: half of its
-    /// part of the arena.
+    /// The most that one local session may lease on this shard at its own request, beyond its idle
+    /// budget: half the arena, as one value may. Not a share of it: memory is the node's and not a
+    /// shard's, and a buffer that is being filled in place counts as idle here, so that a share of
+    /// 32 MiB refused the fourth buffer of 10 MiB to the only writer of an empty node of 256 MiB.
     pub(crate) fn lease_most_bytes(&self) -> u64 {
-        let parts = self.sessions.len().max(1) as u64 * u64::from(self.shared.shard_count());
-        self.shared.options.memory_bytes / (2 * parts)
+        self.shared.options.memory_bytes / 2
     }
 
     /// Sends the answer of a call to where it came from.

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// What this machine can do without a cache: copies, checksums, round trips, loopback TCP.
     Limits(LimitsArgs),
+    /// Objects of fragments between host memory and an accelerator, as shares of its copy engine.
+    Device(DeviceArgs),
 }
 
 /// Which daemon, and which way to it.
@@ -179,6 +181,55 @@ pub(crate) struct LimitsArgs {
     pub json: bool,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct DeviceArgs {
+    /// The accelerator.
+    #[arg(long, value_enum)]
+    pub backend: BackendArg,
+    /// Run on the simulated CANN, whose times are a link model's: never a device's performance.
+    #[arg(long)]
+    pub simulated: bool,
+    /// The simulated machine [default: a3].
+    #[arg(long, value_enum, requires = "simulated")]
+    pub preset: Option<PresetArg>,
+    /// How many times slower than its machine the simulation runs, so that this host's memory keeps
+    /// up; figures are given at the machine's speed.
+    #[arg(long, value_name = "N", default_value_t = 32, requires = "simulated",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub slower: u32,
+    /// The card.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub card: u32,
+    /// Threads that submit, one measurement each.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,2,4,8",
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: Vec<u32>,
+    /// Keys of one submission, one measurement each.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,32",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub keys: Vec<u32>,
+    /// Least duration of each measurement.
+    #[arg(long, value_name = "S", default_value_t = 0.3)]
+    pub seconds: f64,
+    /// Print one JSON object a line instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendArg {
+    Ascend,
+    Cuda,
+    Host,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PresetArg {
+    A3,
+    A2,
+    H200pcie,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +323,25 @@ mod tests {
         assert!(
             matches!(parse("limits --json").unwrap().command, Command::Limits(args) if args.json)
         );
+    }
+
+    #[test]
+    fn device_takes_every_flag_of_its_contract() {
+        let line = "device --backend ascend --simulated --preset h200pcie --json";
+        let Command::Device(args) = parse(line).unwrap().command else {
+            panic!("{line}")
+        };
+        assert_eq!(
+            (args.backend, args.preset),
+            (BackendArg::Ascend, Some(PresetArg::H200pcie))
+        );
+        assert_eq!((args.threads, args.keys), (vec![1, 2, 4, 8], vec![1, 32]));
+        assert!(
+            parse("device --backend host --preset a3")
+                .unwrap_err()
+                .contains("--simulated")
+        );
+        assert!(parse("device").unwrap_err().contains("--backend"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
-use crate::{kv, limits, replay};
+use crate::{device, kv, limits, replay};
 
 /// How a run that came to its end went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Kv(args) => kv::command(args),
         Command::Replay(args) => replay::command(args),
         Command::Limits(args) => limits::command(args),
+        Command::Device(args) => device::command(args),
     };
     match outcome {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,

@@ -1,7 +1,8 @@
 //! chariot-bench: the load tool, a process of its own beside the daemon.
 //!
-//! Three commands, each one module: `kv` (one operation, many times), `replay` (a trace of requests
-//! of an inference service), `limits` (what the machine can do without a cache). Reading order:
+//! Four commands, each one module: `kv` (one operation, many times), `replay` (a trace of requests
+//! of an inference service), `limits` (what the machine can do without a cache), `device` (objects
+//! between host memory and an accelerator). Reading order:
 //! `args` (what may be asked for), `command` (from arguments to an exit status), then the command.
 //!
 //! Shared parts: `cache` is the port through which the load goes (the SDK, or a fake in tests),
@@ -13,6 +14,7 @@ mod args;
 mod cache;
 mod command;
 mod content;
+mod device;
 mod evictions;
 mod failure;
 mod kv;

@@ -9,7 +9,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("chariot-base", &["chariot-proto", "chariot-shm"]),
     (
         "chariot-bench",
-        &["chariot-client", "chariot-proto", "chariot-shm"],
+        &[
+            "chariot-ascend-rt-sys",
+            "chariot-client",
+            "chariot-device",
+            "chariot-npu-sim",
+            "chariot-proto",
+            "chariot-shm",
+            "chariot-transfer",
+        ],
     ),
     ("chariot-client", &["chariot-proto", "chariot-shm"]),
     ("chariot-device", &["chariot-ascend-rt-sys"]),

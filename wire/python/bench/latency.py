@@ -49,7 +49,7 @@ def main():
     arguments = parser.parse_args()
     count = 1000 if arguments.smoke else KEYS
     seconds = 0.05 if arguments.smoke else arguments.seconds
-    daemon = Daemon(memory="1024MiB")
+    daemon = Daemon(memory="256MiB" if arguments.smoke else "1024MiB")
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[min(1, len(cores) - 1)]})
     try:

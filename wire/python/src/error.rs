@@ -1,21 +1,24 @@
 //! Errors as Python sees them: `chariot.Error`, and the texts that old programs look for.
 
 use chariot_client::{Error, Status};
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-pyo3::create_exception!(
-    chariot,
-    ChariotError,
-    PyException,
-    "A call failed. `status` is the stable name, `code` its number, `cause` says what happened, \
-     `remedy` what to do about it. A miss is no error."
-);
+/// The exception class, under the name that Python shows.
+pub(crate) mod raised {
+    pyo3::create_exception!(
+        chariot,
+        Error,
+        pyo3::exceptions::PyException,
+        "A call failed. `status` is the stable name, `code` its number, `cause` says what \
+         happened, `remedy` what to do about it. A miss is no error."
+    );
+}
 
 /// Makes a `chariot.Error`.
 pub(crate) fn modern(py: Python<'_>, error: &Error) -> PyErr {
-    let raised = ChariotError::new_err(error.to_string());
-    let value = raised.value(py);
+    let failure = raised::Error::new_err(error.to_string());
+    let value = failure.value(py);
     let status = error.status();
     let filled = value
         .setattr("status", status.name())
@@ -23,7 +26,7 @@ pub(crate) fn modern(py: Python<'_>, error: &Error) -> PyErr {
         .and_then(|()| value.setattr("cause", error.cause()))
         .and_then(|()| value.setattr("remedy", error.remedy()));
     match filled {
-        Ok(()) => raised,
+        Ok(()) => failure,
         Err(failed) => failed,
     }
 }

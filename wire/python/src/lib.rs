@@ -33,7 +33,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add("Error", module.py().get_type::<error::ChariotError>())?;
+    module.add("Error", module.py().get_type::<error::raised::Error>())?;
     module.add_class::<client::Client>()?;
     module.add_class::<kv::Kv>()?;
     module.add_class::<objects::Objects>()?;

@@ -252,6 +252,15 @@ def test_requests_that_are_refused_name_their_status(client, call, status):
     assert raised.value.status == status
 
 
+def test_errors_travel_between_processes(client):
+    with pytest.raises(chariot.Error) as raised:
+        client.get("")
+    copied = pickle.loads(pickle.dumps(raised.value))
+    assert isinstance(copied, chariot.Error)
+    assert (copied.status, str(copied)) == ("KeyInvalid", str(raised.value))
+    assert repr(copied).startswith("Error(")
+
+
 def test_connect_where_nobody_listens_fails_soon(own_daemon):
     own_daemon.kill()
     begin = time.monotonic()

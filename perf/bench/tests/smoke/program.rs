@@ -120,6 +120,71 @@ fn path_text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// The objects that a device run prints, one a line.
+fn device_lines(words: &[&str]) -> Vec<Value> {
+    let small = [
+        "--json",
+        "--threads",
+        "2",
+        "--keys",
+        "1,3",
+        "--seconds",
+        "0.01",
+    ];
+    let output = bench(&[&["device"], words, &small].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    let simulated = words.contains(&"--simulated");
+    assert_eq!(errors.contains("SIMULATED"), simulated, "{errors}");
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3 * 2 * 2, "shapes, directions, keys");
+    for line in &lines {
+        assert_eq!(line["bench"], "device");
+        assert_eq!(line["simulated"], simulated);
+        assert!(line["bytes_per_s"].as_f64().unwrap() > 0.0, "{line}");
+        assert!(line["ratio_to_peak"].as_f64().unwrap() > 0.0, "{line}");
+    }
+    lines
+}
+
+#[test]
+fn device_moves_on_the_host_backend() {
+    let lines = device_lines(&["--backend", "host"]);
+    assert!(lines.iter().all(|line| line["backend"] == "host"));
+    let blobs: Vec<_> = lines
+        .iter()
+        .map(|line| line["blobs"].as_u64().unwrap())
+        .collect();
+    assert_eq!((blobs[0], blobs[4], blobs[8]), (62, 61, 28));
+}
+
+#[test]
+fn device_moves_on_the_simulated_card_and_says_so() {
+    let words = [
+        "--backend",
+        "ascend",
+        "--simulated",
+        "--preset",
+        "a3",
+        "--slower",
+        "2",
+    ];
+    let lines = device_lines(&words);
+    assert!(lines.iter().all(|line| line["backend"] == "ascend"));
+}
+
+#[test]
+fn device_refuses_to_simulate_what_is_no_cann() {
+    let output = bench(&["device", "--backend", "host", "--simulated"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors.contains("--backend ascend"), "{errors}");
+}
+
 #[test]
 fn absent_daemon_is_one_line_that_says_how_to_start_it() {
     let directory = tempfile::tempdir().unwrap();
