@@ -71,6 +71,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "chariot-shm",
         ],
     ),
+    ("dscli", &[]),
 ];
 
 /// A line of a manifest with the table it stands in.

@@ -6,8 +6,10 @@
 //!   receive: inbox 16 KiB ─▶ header, body (and small payloads); the rest of a payload is read
 //!            into the caller's memory
 //! ```
-//! Blocking with the socket's timeout, which is set again only when a call's remaining time differs
-//! from it by more than a tenth. After any error the connection is out of step and is dropped.
+//! The head of an answer is polled for, for as long as a sleep and a wake cost the daemon's
+//! machine; everything else is blocking with the socket's timeout, which is set again only when a
+//! call's remaining time differs from it by more than a tenth. After any error the connection is
+//! out of step and is dropped.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -18,6 +20,7 @@ use chariot_proto::message::{Message, Welcome};
 use chariot_proto::{BodyBuffer, FrameHeader, FrameLimits, HEADER_LEN, Opcode, encode_frame};
 use chariot_shm::clock;
 
+use crate::affinity;
 use crate::error::Error;
 use crate::handshake::{Conversation, malformed, refused_by_us, socket_error};
 use crate::options::ConnectOptions;
@@ -42,6 +45,8 @@ pub(super) struct Connection {
     body: BodyBuffer,
     limits: FrameLimits,
     deadline_ns: u64,
+    /// How long the head of an answer is polled for; zero where this process may use one CPU only.
+    spin_ns: u64,
 }
 
 /// A frame's header, and its body in the connection's buffer.
@@ -81,6 +86,7 @@ impl Connection {
             body: BodyBuffer::new(),
             limits: FrameLimits::with_payload_max(chariot_proto::limits::PAYLOAD_MAX),
             deadline_ns: 0,
+            spin_ns: spin_ns(options.spin, &welcome, address.ip().is_loopback()),
         };
         Ok((connection, welcome))
     }
@@ -173,6 +179,9 @@ impl Connection {
 
     fn receive_head(&mut self) -> Result<FrameHeader, Error> {
         let head_len = usize::from(HEADER_LEN);
+        if self.start == self.end {
+            self.poll_head();
+        }
         while self.end - self.start < head_len {
             self.fill()?;
         }
@@ -185,6 +194,21 @@ impl Connection {
         let received = self.read_body(&mut body, body_len);
         self.body = body;
         received.map(|()| header)
+    }
+
+    /// Looks for the first bytes of an answer without sleeping, for a bounded time. Whatever it
+    /// finds, an error as well, the blocking read that follows finds too.
+    fn poll_head(&mut self) {
+        if self.spin_ns == 0 {
+            return;
+        }
+        let until = clock::monotonic_ns().saturating_add(self.spin_ns);
+        while !has_arrived(&self.stream) {
+            if clock::monotonic_ns() >= until {
+                return;
+            }
+            std::hint::spin_loop();
+        }
     }
 
     fn read_body(&mut self, body: &mut BodyBuffer, len: usize) -> Result<(), Error> {
@@ -262,6 +286,36 @@ fn receive_uninit(stream: &TcpStream, target: &mut [MaybeUninit<u8>]) -> io::Res
         )
     };
     usize::try_from(count).map_err(|_negative| io::Error::last_os_error())
+}
+
+/// How long to poll for an answer: as the caller and the daemon allow, and not at all where it
+/// would take the only CPU, or one that a shard on this host owns, from somebody else.
+fn spin_ns(wanted: Duration, welcome: &Welcome, is_here: bool) -> u64 {
+    let elsewhere: &[u32] = &[];
+    let shard_cpus = if is_here {
+        &welcome.shard_cpus
+    } else {
+        elsewhere
+    };
+    let spin = affinity::spin(wanted, welcome.spin_us, shard_cpus);
+    u64::try_from(spin.as_nanos()).expect("a daemon advises less than two hours")
+}
+
+/// Whether a read would not wait: bytes are there, or the end, or an error.
+fn has_arrived(stream: &TcpStream) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut byte = MaybeUninit::<u8>::uninit();
+    // SAFETY: the descriptor is open while `stream` lives, and `byte` is writable for one byte;
+    // with MSG_PEEK the byte stays in the socket for the read that follows.
+    let count = unsafe {
+        libc::recv(
+            stream.as_raw_fd(),
+            byte.as_mut_ptr().cast(),
+            1,
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    count >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
 }
 
 /// The part of a caller's time that the node has: its answer (there was no memory in time) must
