@@ -39,6 +39,9 @@ command -v git >/dev/null 2>&1 || missing+=(git)
 command -v protoc >/dev/null 2>&1 || missing+=(protobuf-compiler)
 [ -e /usr/include/google/protobuf/descriptor.proto ] || missing+=(libprotobuf-dev)
 command -v etcd >/dev/null 2>&1 || missing+=(etcd-server)
+# Tests count instructions and system calls.
+command -v valgrind >/dev/null 2>&1 || missing+=(valgrind)
+command -v strace >/dev/null 2>&1 || missing+=(strace)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"

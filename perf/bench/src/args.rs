@@ -102,6 +102,10 @@ pub(crate) struct KvArgs {
     /// Keys of one call [default: 100 for mset, mget and mview, otherwise 1].
     #[arg(long, value_name = "B")]
     pub batch: Option<u32>,
+    /// Of the keys that are read, so many in a hundred were never written: misses, as many as the
+    /// report then says. For get, view, exist and their batches.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    pub absent: u8,
     /// Duration of the measurement.
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     pub seconds: f64,
