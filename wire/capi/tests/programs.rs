@@ -247,7 +247,7 @@ mod tests {
         let built = compile("gcc", "tests/programs/cycles.c", &["-DLEAK"]);
         let output = Command::new(&built.path)
             .arg(format!("unix:{}", daemon.socket().display()))
-            .args(["1000", "0"])
+            .args(["8000", "0"])
             .output()
             .unwrap();
         assert!(!output.status.success(), "a leak went unseen");
