@@ -156,8 +156,7 @@ mod tests {
         }
     }
 
-    /// The address sanitizer instead of valgrind: valgrind knows neither the client's mappings of
-    /// other processes' memory nor several of its system calls.
+    /// Rather than valgrind, which runs these programs too (`per_call.sh`), only far slower.
     #[test]
     fn calls_are_clean_under_the_address_sanitizer() {
         let daemon = daemon();
