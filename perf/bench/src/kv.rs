@@ -145,7 +145,7 @@ fn interval(rate: f64, clients: u32, batch: u32) -> Result<Duration, Failure> {
 /// The command.
 pub(crate) fn command(args: &KvArgs) -> Result<Outcome, Failure> {
     let plan = Plan::new(args)?;
-    let daemon = args.target.daemon();
+    let daemon = args.target.daemon()?;
     let report = run(&plan, || daemon.connect())?;
     if args.json {
         print(&json_line(&report)?)?;
