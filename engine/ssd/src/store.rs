@@ -200,7 +200,7 @@ impl SsdStore {
     }
 
     /// Returns whether a value of `len` bytes is packed among others: `append` then wants
-    /// [`Source::Fill`], and a read gives [`crate::ReadLayout::Packed`].
+    /// [`crate::Source::Fill`], and a read gives [`crate::ReadLayout::Packed`].
     ///
     /// It is, unless whole blocks of its own would waste at most a quarter.
     pub fn is_packed(&self, len: u32) -> bool {
