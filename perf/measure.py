@@ -73,13 +73,14 @@ def wait_populated(admin, process, deadline_s=60):
     end = time.monotonic() + deadline_s
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError):
-            text = urllib.request.urlopen(f"http://{admin}/metrics", timeout=1).read().decode()
+            text = urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=1).read().decode()
             for line in text.splitlines():
                 if line.startswith("chariot_populated_bytes ") and float(line.split()[1]) >= 2 << 30:
                     return
         time.sleep(0.1)
     if process.poll() is not None:
         raise SystemExit("chariotd ended while it started; run it by hand to see why")
+    raise SystemExit(f"chariotd had not populated its arena after {deadline_s} s; is there memory for it?")
 
 
 def bench(*arguments):
