@@ -130,6 +130,19 @@ fn wait_change(word: &AtomicU32, seen: u32) -> u32 {
     }
 }
 
+/// Gives the CPU away for that long; answers when it ended.
+fn parked(rest: Duration) -> Instant {
+    let end = Instant::now() + rest;
+    loop {
+        let now = Instant::now();
+        let left = end.saturating_duration_since(now);
+        if left.is_zero() {
+            return now;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
 /// Repeats a round trip until the time is over, with a rest before each that does not count.
 fn trips(
     name: &'static str,
@@ -144,8 +157,7 @@ fn trips(
     let mut last = start;
     while last - start < duration {
         if let Some(rest) = rest {
-            std::thread::sleep(rest);
-            last = Instant::now();
+            last = parked(rest);
         }
         trip()?;
         let now = Instant::now();
