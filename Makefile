@@ -3,7 +3,7 @@
 # Both set the machine up first (scripts/setup.sh says what it installs, and is quick when nothing
 # is missing). Checks run in the order of their cost, so that a slip is known early.
 
-.PHONY: all setup build demo test test-long fmt lint doc unit loom tidy python python-long long \
+.PHONY: all setup build install demo test test-long fmt lint doc unit loom tidy python python-long long \
   compare wheel help
 
 # The pinned toolchain, when setup has just installed it and the shell does not know yet.
@@ -22,6 +22,13 @@ setup: ## Install what this machine lacks
 
 build: setup ## Build the daemon and the load tool, optimised
 	$(CARGO) build --release --locked -p chariotd -p chariot-bench
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+install: setup ## Install chariotd, dscli, chariot-bench, libchariot and headers (PREFIX=, DESTDIR=)
+	$(CARGO) build --release --locked -p chariotd -p chariot-bench -p dscli -p chariot-capi
+	@./scripts/install.sh "$(DESTDIR)" "$(PREFIX)"
 
 demo: setup ## Serve a real workload for half a minute (TRACE=file for your own)
 	@./scripts/demo.sh

@@ -29,12 +29,19 @@ apt_install() {
 
 missing=()
 command -v cc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
+# The C and C++ programs of the tests.
+command -v gcc >/dev/null 2>&1 || missing+=(gcc)
+command -v g++ >/dev/null 2>&1 || missing+=(g++)
+command -v clang >/dev/null 2>&1 || missing+=(clang)
 command -v make >/dev/null 2>&1 || missing+=(make)
 command -v git >/dev/null 2>&1 || missing+=(git)
 # The messages of etcd are compiled at build time; tests start a real etcd.
 command -v protoc >/dev/null 2>&1 || missing+=(protobuf-compiler)
 [ -e /usr/include/google/protobuf/descriptor.proto ] || missing+=(libprotobuf-dev)
 command -v etcd >/dev/null 2>&1 || missing+=(etcd-server)
+# Tests count instructions and system calls.
+command -v valgrind >/dev/null 2>&1 || missing+=(valgrind)
+command -v strace >/dev/null 2>&1 || missing+=(strace)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"

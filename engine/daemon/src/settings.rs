@@ -214,9 +214,9 @@ pub static SETTINGS: &[Setting] = &[
             "auto|N",
             "auto",
             "auto, or 0 to 1000",
-            "How long a shard polls after work before it parks. auto is what a sleep and its wake cost \
-             on this machine (measured at the start, 50 to 400) while its core is its own, and 0 \
-             when cores are oversubscribed.",
+            "How long a shard polls after work before it parks. auto is what a sleep and its wake \
+             cost on this machine (measured at the start, 50 to 400) while its core is its own, \
+             and 0 when cores are oversubscribed.",
         )
     },
     value(
@@ -264,8 +264,9 @@ pub static SETTINGS: &[Setting] = &[
             "64MiB to 1TiB",
             "Most memory that the sessions of this host may take beside --memory, counted in full \
              when a session opens; more are answered Busy. A trusted one needs 704KiB on one \
-             shard and about 528KiB for each further one; others also a staging copy of 1MiB to 256MiB, \
-             a quarter of what is left. Unset: room for --max-sessions trusted ones, and 2GiB.",
+             shard and about 528KiB for each further one; others also a staging copy of 1MiB \
+             to 256MiB, a quarter of what is left. Unset: room for --max-sessions trusted ones, \
+             and 2GiB.",
         )
     },
     value(
@@ -302,8 +303,8 @@ pub static SETTINGS: &[Setting] = &[
         "LIST",
         "",
         "URLs http://host:port with commas between; at most 16",
-        "Register this node with etcd under a lease, while it lives. The node serves whether or not \
-         etcd is there. Unset: a cluster of one.",
+        "Register this node with etcd under a lease, while it lives. The node serves whether or \
+         not etcd is there. Unset: a cluster of one.",
     ),
     value(
         "cluster",

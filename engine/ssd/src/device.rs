@@ -43,6 +43,8 @@ pub(crate) struct Segment {
     pub(crate) is_busy: bool,
     /// A row of it says that it was wrong: clean it again later, not now.
     pub(crate) tries: u8,
+    /// Records that it is known to hold: whoever cleans it must find as many.
+    pub(crate) rows: u32,
     pub(crate) live_bytes: u64,
     pub(crate) kept_bytes: u64,
     /// Live bytes without expiry.
@@ -63,6 +65,7 @@ impl Segment {
             is_shared: false,
             is_busy: false,
             tries: 0,
+            rows: 0,
             live_bytes: 0,
             kept_bytes: 0,
             never_bytes: 0,

@@ -11,6 +11,7 @@
 //!
 //! `disk.rs` is the device, `node.rs` the shards over it, `schedule.rs` the work and the checks.
 
+mod directed;
 mod disk;
 mod mutants;
 mod node;

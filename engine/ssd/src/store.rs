@@ -200,7 +200,7 @@ impl SsdStore {
     }
 
     /// Returns whether a value of `len` bytes is packed among others: `append` then wants
-    /// [`Source::Fill`], and a read gives [`crate::ReadLayout::Packed`].
+    /// [`crate::Source::Fill`], and a read gives [`crate::ReadLayout::Packed`].
     ///
     /// It is, unless whole blocks of its own would waste at most a quarter.
     pub fn is_packed(&self, len: u32) -> bool {
@@ -412,9 +412,29 @@ impl SsdStore {
                 return;
             }
             let device = io.device;
-            self.ios.remove(&id);
+            let io = self.ios.remove(&id).expect("it was just looked at");
             self.stats.hung += 1;
             self.retire_device(device, IoFault::TimedOut);
+            if self.retired.is_none() {
+                self.fail_hung(&io);
+            }
+        }
+    }
+
+    /// Another device's I/O gets no answer any more: who waits for it goes on without.
+    fn fail_hung(&mut self, io: &Io) {
+        match io.purpose {
+            Purpose::Header {
+                segment,
+                is_trailer,
+            } => self.on_header(segment, is_trailer, None),
+            Purpose::Load { segment } => self.on_load(segment, None),
+            Purpose::Clean => self.on_clean(None),
+            Purpose::Erase { segment } => self.on_erase(segment, false),
+            Purpose::Flush => self.devices.list[io.device].flushing = None,
+            Purpose::Superblock | Purpose::Group | Purpose::Footer { .. } => {
+                unreachable!("only the own device is written so, and it takes the store with it")
+            },
         }
     }
 

@@ -2,7 +2,7 @@
 //! objects are sealed.
 //!
 //! ```text
-//!   stage (session, parent) ─ bind ─▶ bound to the parent's version ─ end of that version ─▶ children
+//!   stage (session, parent) ─ bind ─▶ bound to the parent's version ─ its end ─▶ children
 //!        └── discard, end of the session ─▶ children
 //! ```
 //! The holds themselves are counted on each child's shard ([`crate::References`]); this table is on

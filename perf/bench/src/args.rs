@@ -3,13 +3,14 @@
 //! Raw arguments are clap's; each command turns them into a plan of its own, and that is the only
 //! validation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chariot_client::SharedMemory;
+use chariot_client::{Secret, SharedMemory};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cache::{Address, Daemon};
+use crate::failure::Failure;
 use crate::text::parse_size;
 
 /// Where a daemon listens unless it is told otherwise.
@@ -53,6 +54,12 @@ pub(crate) struct TargetArgs {
     /// Write and read without checksums.
     #[arg(long)]
     pub no_checksum: bool,
+    /// Access key, for a daemon with --auth.
+    #[arg(long, value_name = "NAME", requires = "secret_key_file")]
+    pub access_key: Option<String>,
+    /// File whose first line is the secret that belongs to the access key.
+    #[arg(long, value_name = "FILE", requires = "access_key")]
+    pub secret_key_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -63,7 +70,8 @@ pub(crate) enum Transport {
 }
 
 impl TargetArgs {
-    pub(crate) fn daemon(&self) -> Daemon {
+    /// What the flags say; reads the secret.
+    pub(crate) fn daemon(&self) -> Result<Daemon, Failure> {
         let address = match (&self.socket, &self.target) {
             (Some(path), _) => Address::Unix(path.clone()),
             (None, target) => Address::Tcp(target.as_deref().unwrap_or(DEFAULT_TARGET).to_owned()),
@@ -74,13 +82,28 @@ impl TargetArgs {
             Transport::Tcp => SharedMemory::Never,
         };
         let spin = self.spin_us.map(Duration::from_micros);
-        Daemon {
+        let credentials = match (&self.access_key, &self.secret_key_file) {
+            (Some(name), Some(file)) => Some((name.clone(), read_secret(file)?)),
+            _ => None,
+        };
+        Ok(Daemon {
             address,
             shared_memory,
             spin,
             checksum: !self.no_checksum,
-        }
+            credentials,
+        })
     }
+}
+
+/// A secret is a file's, not an argument's: everybody can read a command line.
+fn read_secret(file: &Path) -> Result<Secret, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let cause = format!("cannot read the secret in {}: {error}", file.display());
+        Failure::new(cause, "name a file whose first line is the secret")
+    })?;
+    let line = text.lines().next().unwrap_or_default();
+    Ok(Secret::new(line.as_bytes().to_vec()))
 }
 
 #[derive(Args, Debug)]
@@ -102,6 +125,10 @@ pub(crate) struct KvArgs {
     /// Keys of one call [default: 100 for mset, mget and mview, otherwise 1].
     #[arg(long, value_name = "B")]
     pub batch: Option<u32>,
+    /// Of the keys that are read, so many in a hundred were never written: misses, as many as the
+    /// report then says. For get, view, exist and their batches.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    pub absent: u8,
     /// Duration of the measurement.
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     pub seconds: f64,
@@ -262,12 +289,32 @@ mod tests {
             (args.batch, args.seconds, args.json),
             (Some(100), 1.5, true)
         );
-        let daemon = args.target.daemon();
+        let daemon = args.target.daemon().unwrap();
         assert_eq!(daemon.address, Address::Tcp("h:1".into()));
         assert_eq!(
             (daemon.spin, daemon.checksum),
             (Some(Duration::from_micros(7)), false)
         );
+    }
+
+    #[test]
+    fn credentials_come_together_and_the_secret_from_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("secret");
+        std::fs::write(&file, "sixteen bytes of it\nnot this").unwrap();
+        let line = format!(
+            "kv --op get --access-key me --secret-key-file {}",
+            file.display()
+        );
+        let credentials = kv(&line).target.daemon().unwrap().credentials;
+        let (name, secret) = credentials.unwrap();
+        assert_eq!(name, "me");
+        assert_eq!(secret.expose(), b"sixteen bytes of it");
+        let alone = parse("kv --op get --access-key me").unwrap_err();
+        assert!(alone.contains("--secret-key-file"), "{alone}");
+        std::fs::remove_file(&file).unwrap();
+        let missing = kv(&line).target.daemon().unwrap_err();
+        assert!(missing.to_string().contains("cannot read the secret"));
     }
 
     #[test]
@@ -285,10 +332,14 @@ mod tests {
     #[test]
     fn target_has_a_default_and_excludes_the_socket() {
         assert_eq!(
-            kv("kv --op get").target.daemon().address,
+            kv("kv --op get").target.daemon().unwrap().address,
             Address::Tcp(DEFAULT_TARGET.into())
         );
-        let unix = kv("kv --op get --socket /a/b").target.daemon().address;
+        let unix = kv("kv --op get --socket /a/b")
+            .target
+            .daemon()
+            .unwrap()
+            .address;
         assert_eq!(unix, Address::Unix("/a/b".into()));
         assert!(
             parse("kv --op get --target h:1 --socket /a")

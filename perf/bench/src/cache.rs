@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chariot_client::{
-    Client, ConnectOptions, Error, Place, SetOptions, SharedMemory, Status, Target, Version, View,
-    WriteMode,
+    Client, ConnectOptions, Error, Place, Secret, SetOptions, SharedMemory, Status, Target,
+    Version, View, WriteMode,
 };
 
 use crate::failure::Failure;
@@ -64,6 +64,8 @@ pub(crate) struct Daemon {
     pub shared_memory: SharedMemory,
     pub spin: Option<Duration>,
     pub checksum: bool,
+    /// Access key and secret, where the daemon asks for them.
+    pub credentials: Option<(String, Secret)>,
 }
 
 /// The address of a daemon.
@@ -84,6 +86,10 @@ impl Daemon {
         options.shared_memory = self.shared_memory;
         options.checksum = self.checksum;
         options.spin = self.spin.unwrap_or(options.spin);
+        if let Some((access_key, secret_key)) = &self.credentials {
+            options.access_key.clone_from(access_key);
+            options.secret_key = secret_key.clone();
+        }
         let client = Client::connect(options).map_err(|error| self.absent(&error))?;
         Ok(SdkCache { client })
     }
@@ -195,6 +201,7 @@ mod tests {
             shared_memory: SharedMemory::Auto,
             spin: None,
             checksum: true,
+            credentials: None,
         };
         let error = Error::new(Status::Restarting, "connection refused");
         let shown = daemon.absent(&error).to_string();
@@ -214,6 +221,7 @@ mod tests {
             shared_memory: SharedMemory::Auto,
             spin: None,
             checksum: true,
+            credentials: None,
         };
         let error = Error::new(Status::NotAuthorized, "wrong proof");
         let shown = daemon.absent(&error).to_string();

@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub keys: u64,
     pub clients: u32,
     pub batch: usize,
+    /// Percent of the keys read that were never written.
+    pub absent: u8,
     pub duration: Duration,
     /// Time between the starts of two calls of one client.
     pub interval: Option<Duration>,
@@ -82,6 +84,11 @@ impl Plan {
             let cause = format!("{} keys for {} clients to delete", args.keys, args.clients);
             return refuse(cause, "give at least --clients times --batch keys");
         }
+        let only_reads = !matches!(args.op, Op::Set | Op::Mset | Op::Del | Op::Mixed);
+        if args.absent > 100 || args.absent > 0 && !only_reads {
+            let cause = format!("--absent {} with this operation", args.absent);
+            return refuse(cause, "give 0 to 100 with get, view, exist, mget or mview");
+        }
         let interval = args
             .rate
             .map(|rate| interval(rate, args.clients, batch))
@@ -96,6 +103,7 @@ impl Plan {
             keys: args.keys,
             clients: args.clients,
             batch: batch as usize,
+            absent: args.absent,
             duration: seconds(args.seconds)?,
             interval,
             rate: args.rate,
@@ -137,7 +145,7 @@ fn interval(rate: f64, clients: u32, batch: u32) -> Result<Duration, Failure> {
 /// The command.
 pub(crate) fn command(args: &KvArgs) -> Result<Outcome, Failure> {
     let plan = Plan::new(args)?;
-    let daemon = args.target.daemon();
+    let daemon = args.target.daemon()?;
     let report = run(&plan, || daemon.connect())?;
     if args.json {
         print(&json_line(&report)?)?;

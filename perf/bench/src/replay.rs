@@ -38,7 +38,7 @@ pub(crate) fn command(args: &ReplayArgs) -> Result<Outcome, Failure> {
         .as_deref()
         .map_or(Ok(Vec::new()), pinning::parse_cpus)?;
     pinning::pin_client(&cpus, 0)?;
-    let daemon = args.target.daemon();
+    let daemon = args.target.daemon()?;
     let cache = daemon.connect()?;
     let counted = || args.admin.as_deref().map(evictions::read).transpose();
     let report = run(cache, settings, &requests, args, counted)?;

@@ -21,6 +21,14 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| program(&["-p", "chariotd"], "chariotd"))
 }
 
+/// The client of the stress test that leaves steps out, built likewise.
+pub fn stress_mutant() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let what = ["-p", env!("CARGO_PKG_NAME"), "--features", "testing"];
+    let bin = ["--bin", "chariot-stress-mutant"];
+    BINARY.get_or_init(|| program(&[&what[..], &bin].concat(), "chariot-stress-mutant"))
+}
+
 /// Builds what `what` names, as cargo's arguments, and answers where it lies: `path` within the
 /// directory of the profile.
 pub fn program(what: &[&str], path: &str) -> PathBuf {

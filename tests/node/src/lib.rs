@@ -20,4 +20,5 @@ pub mod probe;
 pub mod random;
 pub mod raw;
 pub mod signals;
+pub mod stress;
 pub mod wait;

@@ -1,6 +1,6 @@
 //! Every flag of a worker that old configurations name, and what it means here.
 //!
-//! Tables, exempt from the line limit. The first table is the configuration of chariot-ds 0.1.6
+//! tidy: table. The first table is the configuration of chariot-ds 0.1.6
 //! with its defaults, in its order: `generate_config` writes it. The second holds the names that
 //! its successors added and those that only its binary knew. A flag is mapped to a setting of
 //! `chariotd`, or has one value that means "nothing special" and is refused with any other, because

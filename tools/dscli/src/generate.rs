@@ -52,14 +52,14 @@ mod tests {
         let mut flags =
             mapping::read_file(&directory.path().join("new").join(WORKER_CONFIG)).unwrap();
         assert_eq!(flags.len(), 83);
-        let plan = mapping::plan(&flags, Path::new("/home"), false);
+        let plan = mapping::plan(&flags, Path::new("/base"), false);
         assert!(plan.unwrap_err().to_string().contains("must be specified"));
         let etcd = flags
             .iter_mut()
             .find(|(name, _)| name == "etcd_address")
             .unwrap();
         etcd.1 = "127.0.0.1:2379".to_owned();
-        let plan = mapping::plan(&flags, Path::new("/home"), false).unwrap();
+        let plan = mapping::plan(&flags, Path::new("/base"), false).unwrap();
         assert_eq!(plan.address, "127.0.0.1:31501");
         assert!(
             plan.idle.is_empty(),

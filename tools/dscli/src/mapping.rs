@@ -378,7 +378,7 @@ mod tests {
     }
 
     fn planned(line: &str) -> Result<Plan, String> {
-        plan(&given(line), Path::new("/home"), false).map_err(|error| error.to_string())
+        plan(&given(line), Path::new("/base"), false).map_err(|error| error.to_string())
     }
 
     fn option<'a>(plan: &'a Plan, name: &str) -> Option<&'a str> {
@@ -395,14 +395,14 @@ mod tests {
             ("--memory", "1024MiB"),
             ("--max-sessions", "200"),
             ("--etcd", "http://127.0.0.1:2379"),
-            ("--ready-file", "/home/probe/ready"),
-            ("--health-file", "/home/probe/healthy"),
+            ("--ready-file", "/base/probe/ready"),
+            ("--health-file", "/base/probe/healthy"),
             ("--log", "info"),
         ] {
             assert_eq!(option(&plan, name), Some(value), "{name}");
         }
         assert_eq!(option(&plan, "--socket"), None, "the daemon derives it");
-        assert_eq!(plan.log_dir, Path::new("/home/logs"));
+        assert_eq!(plan.log_dir, Path::new("/base/logs"));
         assert!(plan.idle.is_empty() && plan.unknown.is_empty());
     }
 
@@ -467,7 +467,7 @@ mod tests {
         let plan = planned(line).unwrap();
         assert_eq!(plan.idle, ["rpc_thread_num"], "a default asks for nothing");
         assert_eq!(plan.unknown, ["no_such_flag"]);
-        let strict = super::plan(&given(line), Path::new("/home"), true);
+        let strict = super::plan(&given(line), Path::new("/base"), true);
         assert!(strict.unwrap_err().to_string().contains("no_such_flag"));
     }
 

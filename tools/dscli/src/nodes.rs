@@ -12,6 +12,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::CliError;
 
+/// Where a node listens unless it is told another address.
+const LISTEN: &str = "127.0.0.1:31501";
+
 /// A daemon.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -23,9 +26,7 @@ pub(crate) struct Node {
 
 /// Finds the daemon that listens on `address`.
 pub(crate) fn find(address: &str) -> Option<Node> {
-    all()
-        .into_iter()
-        .find(|node| node.option("--listen") == Some(address))
+    all().into_iter().find(|node| node.address() == address)
 }
 
 /// All daemons whose command lines this user may read.
@@ -53,11 +54,26 @@ fn node_of(pid: i32) -> Option<Node> {
     })
 }
 
+/// The value of an option, given as the next word or behind `=`.
+fn option_of<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
+    arguments.iter().enumerate().find_map(|(at, word)| {
+        let rest = word.strip_prefix(name)?;
+        if rest.is_empty() {
+            return arguments.get(at + 1).map(String::as_str);
+        }
+        rest.strip_prefix('=')
+    })
+}
+
 impl Node {
     /// The value of an option on its command line.
     pub(crate) fn option(&self, name: &str) -> Option<&str> {
-        let at = self.arguments.iter().position(|word| word == name)?;
-        self.arguments.get(at + 1).map(String::as_str)
+        option_of(&self.arguments, name)
+    }
+
+    /// Where it listens, as far as its command line says.
+    pub(crate) fn address(&self) -> &str {
+        self.option("--listen").unwrap_or(LISTEN)
     }
 
     /// Sends a signal; a process that is gone already has what it should get.
@@ -90,6 +106,24 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_are_found_in_both_spellings() {
+        let words = [
+            "chariotd",
+            "--listen-none",
+            "1",
+            "--listen=a:1",
+            "--cores",
+            "0",
+        ];
+        let words: Vec<String> = words.map(str::to_owned).into();
+        assert_eq!(option_of(&words, "--listen"), Some("a:1"));
+        assert_eq!(option_of(&words, "--cores"), Some("0"));
+        assert_eq!(option_of(&words, "--admin"), None);
+        let default = chariotd::settings::find("listen").unwrap().default;
+        assert_eq!(default, LISTEN);
+    }
 
     #[test]
     fn other_programs_are_no_nodes() {

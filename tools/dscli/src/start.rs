@@ -168,12 +168,15 @@ fn write_credentials(plan: &Plan) -> Result<PathBuf, CliError> {
         })
         .collect();
     let text = tables.concat();
-    let options = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .clone();
+    // A new file, always: one that lies there may be another user's, a link, or open to others.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(CliError::file(&path)(error));
+        },
+        _ => {},
+    }
+    let mut options = OpenOptions::new();
+    options.create_new(true).write(true).mode(0o600);
     let mut file = options.open(&path).map_err(CliError::file(&path))?;
     file.write_all(text.as_bytes())
         .map_err(CliError::file(&path))?;
@@ -255,7 +258,12 @@ mod tests {
             idle: Vec::new(),
             unknown: Vec::new(),
         };
+        // What lies there from before does not get the secrets.
+        let known = directory.path().join("known");
+        fs::write(&known, "").unwrap();
+        std::os::unix::fs::symlink(&known, directory.path().join("node.auth.toml")).unwrap();
         let path = write_credentials(&plan).unwrap();
+        assert_eq!(fs::read_to_string(&known).unwrap(), "");
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!(metadata.mode() & 0o777, 0o600);
         let read = chariotd::credentials::load(&path, metadata.uid()).unwrap();

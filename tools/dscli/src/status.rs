@@ -48,7 +48,7 @@ pub(crate) fn run(order: &StatusOrder) -> Result<(), CliError> {
 }
 
 fn line_of(node: &nodes::Node) -> String {
-    let address = node.option("--listen").unwrap_or("127.0.0.1:31501");
+    let address = node.address();
     // Without a ready file nobody has asked to be told.
     let ready = match node.option("--ready-file") {
         Some(path) if Path::new(path).exists() => "ready",

@@ -19,6 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "chariot-transfer",
         ],
     ),
+    ("chariot-capi", &["chariot-client"]),
     ("chariot-client", &["chariot-proto", "chariot-shm"]),
     ("chariot-device", &["chariot-ascend-rt-sys"]),
     ("chariot-fuzz", &["chariot-proto", "chariot-shm"]),
@@ -71,6 +72,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "chariot-shm",
         ],
     ),
+    ("dscli", &[]),
 ];
 
 /// A line of a manifest with the table it stands in.

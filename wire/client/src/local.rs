@@ -156,7 +156,8 @@ pub(crate) struct LocalSession {
 impl LocalSession {
     /// Whether the daemon of this session lives and serves it. Three loads.
     pub(crate) fn is_alive(&self) -> bool {
-        !self.broken.load(Ordering::Relaxed) && self.life.is_alive() && !self.memory.is_expelled()
+        let lives = self.life.is_alive() || !switches::is_off(switches::Switch::Life);
+        !self.broken.load(Ordering::Relaxed) && lives && !self.memory.is_expelled()
     }
 
     /// Whether the daemon has expelled this session.

@@ -6,7 +6,7 @@
 //! begins, so that kernels with 64 KiB pages work like those with 4 KiB.
 
 /// Version of these layouts; raised by any change of a word's place or meaning.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 /// First word of the session memory that both sides write: `CHRTSRW1`.
 pub const SESSION_RW_MAGIC: u64 = u64::from_le_bytes(*b"CHRTSRW1");
 /// First word of the session memory that only the daemon writes: `CHRTSRO1`.

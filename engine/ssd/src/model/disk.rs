@@ -90,6 +90,14 @@ impl Disk {
         self.stable = self.now.clone();
     }
 
+    /// Flips a bit of a byte, wherever it is.
+    pub(super) fn flip(&mut self, offset: u64) {
+        let number = offset / BLOCK as u64;
+        let mut bytes = *self.now[&number];
+        bytes[usize::try_from(offset % BLOCK as u64).unwrap()] ^= 1;
+        self.now.insert(number, Rc::new(bytes));
+    }
+
     /// Flips a bit of a random block that was written.
     pub(super) fn rot(&mut self, random: &mut SplitMix64) {
         let count = self.now.len() as u64;

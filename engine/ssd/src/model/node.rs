@@ -254,6 +254,20 @@ impl Node {
         });
     }
 
+    /// Where the writes under way go.
+    pub(super) fn writes(&self) -> Vec<u64> {
+        let writes = self.ios.iter().filter_map(|pending| match &pending.what {
+            What::Write(write) => Some(write.offset),
+            _ => None,
+        });
+        writes.collect()
+    }
+
+    /// A partition's I/O under way is never answered.
+    pub(super) fn hang(&mut self, partition: usize) {
+        self.ios.retain(|pending| pending.partition != partition);
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.ios.is_empty() || !self.mail.is_empty()
     }

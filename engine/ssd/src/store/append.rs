@@ -204,7 +204,9 @@ impl SsdStore {
 
     pub(super) fn turn_day(&mut self, now: Now) {
         let day = now.unix_ms / DAY_MS;
-        if day > self.day {
+        // A day that is long gone by: the clock was ahead and has been set right. Without this, one
+        // start under a wrong clock would spend the budget of all days until that one.
+        if day > self.day || day + 1 < self.day {
             self.day = day;
             self.stats.day_bytes = 0;
         }

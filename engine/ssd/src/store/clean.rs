@@ -323,7 +323,9 @@ impl SsdStore {
     fn choose_shared(&mut self, is_low: bool, now: Now) {
         let next = self.cleaner.shared.iter().position(|&segment| {
             let found = self.devices.segment(segment);
-            found.state == State::Sealed && !found.is_busy && found.tries < TRIES_MAX
+            let (device, _) = self.devices.locate(segment);
+            let is_there = !self.devices.list[device].is_retired;
+            is_there && found.state == State::Sealed && !found.is_busy && found.tries < TRIES_MAX
         });
         if let Some(segment) = next.and_then(|at| self.cleaner.shared.remove(at)) {
             let manner = if is_low { Manner::Drop } else { Manner::Copy };
@@ -423,7 +425,8 @@ impl SsdStore {
     }
 
     fn pump_front(&mut self, job: &mut Job, now: Now) {
-        if self.cleaner.is_reading {
+        // One that has failed must not read again: the answer would reach the job after it.
+        if self.cleaner.is_reading || job.is_failed {
             return;
         }
         if job.phase == Phase::Loading {
@@ -434,6 +437,14 @@ impl SsdStore {
                     job.rows = std::mem::take(&mut load.rows);
                     job.load = None;
                     job.phase = Phase::Working;
+                    let known = self.devices.segment(job.segment).rows;
+                    if job.rows.len() < known as usize {
+                        // Damage hides records. To erase it would take what still lives there, and
+                        // tombstones that keep other records dead.
+                        self.stats.corrupt_metadata += 1;
+                        job.is_failed = true;
+                        return;
+                    }
                 },
             }
         }

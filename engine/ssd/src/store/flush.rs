@@ -83,6 +83,11 @@ impl SsdStore {
             return;
         }
         self.mark.is_writing = false;
+        if !is_written {
+            // What it overwrote may be torn: the next one goes there too, not over the valid copy.
+            let own = self.devices.own;
+            self.devices.list[own].superblock.generation += 1;
+        }
         let stamp = self.devices.own().completed;
         match (self.mark.stage, is_written) {
             (Stage::Opening, true) => self.mark.stage = Stage::Flushing(stamp),

@@ -116,6 +116,10 @@ impl SsdStore {
                 },
             };
             let (device, _) = self.devices.locate(segment);
+            if self.devices.list[device].is_retired {
+                self.devices.segment_mut(segment).state = State::Isolated;
+                continue;
+            }
             let end = self.devices.list[device].superblock.segment_bytes;
             let at = if is_trailer { end - block } else { 0 };
             recovery.headers_under_way += 1;
@@ -225,6 +229,11 @@ impl SsdStore {
             if loading.is_reading || loading.is_failed {
                 continue;
             }
+            let (device, _) = self.devices.locate(loading.segment);
+            if self.devices.list[device].is_retired {
+                loading.is_failed = true;
+                continue;
+            }
             if let Step::Read { at, len } = loading.load.step() {
                 let segment = loading.segment;
                 loading.is_reading = true;
@@ -297,6 +306,8 @@ impl SsdStore {
 
     fn end_load(&mut self, loaded: Loading) {
         let load = loaded.load;
+        let rows = u32::try_from(load.rows.len()).expect("a segment has fewer than 2^32 records");
+        self.devices.segment_mut(loaded.segment).rows = rows;
         self.stats.corrupt_metadata += u64::from(load.damaged);
         let (device, _) = self.devices.locate(loaded.segment);
         let footer = footer_bytes(load.rows.len() as u64, self.block_bytes());

@@ -312,6 +312,9 @@ impl SsdStore {
             self.index.set(entry);
         } else {
             self.stats.dropped += 1;
+            if let Role::Relocate { job, .. } | Role::Protect { job } = member.role {
+                self.cleaner.member_done(job, outcome.is_ok());
+            }
             return;
         }
         match member.role {
@@ -453,8 +456,11 @@ impl SsdStore {
             let log = self.logs.get_mut(&segment).expect("it was just listed");
             log.stage = Stage::Footer;
             let bytes = encode_footer(&log.header, &log.rows, block);
+            let rows =
+                u32::try_from(log.rows.len()).expect("a segment has fewer than 2^32 records");
             log.rows = Vec::new();
             let number = log.header.segment;
+            self.devices.segment_mut(segment).rows = rows;
             let at = self.segment_bytes() - u32::try_from(bytes.len()).expect("below a segment");
             let own = self.devices.own;
             let offset = self.devices.own().offset(number, at);

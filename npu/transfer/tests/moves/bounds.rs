@@ -181,3 +181,28 @@ fn a_slot_smaller_than_an_object_is_used_again_and_again() {
     assert!(found == bytes);
     assert_eq!(core.probe().staged_bytes(), 40 << 20);
 }
+
+#[test]
+#[ignore = "long: make test-long, which optimises"]
+fn the_lanes_cost_less_than_a_core_at_the_speed_of_the_link() {
+    /// The `a3` preset's link: nanoseconds of an object of 62 fragments of 72 KiB.
+    const LINK_NS: u64 = 62 * (72 << 10) * 1000 / 39_000;
+    // Copies are made by the backend's own threads, so that lanes pay for their own work alone.
+    let core = core(&host(), Some(Path::Queued));
+    let arena = pinned(core.device(), 62 * (72 << 10));
+    let objects = vec![object(core.device(), &arena, 62, 72 << 10); 32];
+    let rounds = 5;
+    for direction in [Direction::HostToDevice, Direction::DeviceToHost] {
+        for _ in 0..rounds {
+            let handle = submit(&core, direction, objects.clone(), in_time());
+            assert!(handle.wait().iter().all(Result::is_ok));
+        }
+    }
+    // A lane counts a batch when it has told its outcomes: ending the core ends the lanes.
+    let per_key = core.probe().cpu_ns() / (2 * 32 * rounds);
+    println!("{per_key} ns of lanes an object, {LINK_NS} ns of a link each way");
+    assert!(
+        2 * per_key < LINK_NS,
+        "both directions at once: {per_key} ns of {LINK_NS}"
+    );
+}

@@ -12,7 +12,11 @@ use crate::{core, in_time, object, options, pinned, submit};
 
 /// A test whose body runs in a process of its own, on a simulator with these settings.
 macro_rules! fault {
-    ($name:ident, $profile:ident, [$($variable:literal = $value:expr),*], $body:block) => {
+    (
+        $(#[$meta:meta])* $name:ident, $profile:ident, [$($variable:literal = $value:expr),*],
+        $body:block
+    ) => {
+        $(#[$meta])*
         #[test]
         fn $name() {
             let test = concat!("faults::", stringify!($name));
@@ -108,9 +112,6 @@ fault!(
             objects.clone(),
             begun + most,
         );
-        // The other lane serves meanwhile.
-        let other = submit(&core, Direction::HostToDevice, objects.clone(), in_time());
-        assert_eq!(other.wait(), [Ok(())]);
         assert_eq!(hung.wait(), [Err(TransferError::Deadline)]);
         let took = begun.elapsed();
         assert!(
@@ -176,14 +177,15 @@ fault!(
 );
 
 fault!(
+    #[ignore = "long: make test-long; it measures, and a busy machine disturbs that"]
     the_measured_model_knows_what_pays,
     Cann91,
-    ["PRESET" = "a3", "SCALE" = "8", "JITTER_US" = "0"],
+    ["PRESET" = "a3", "SCALE" = "64", "JITTER_US" = "0"],
     {
         let device = ascend().open(0).unwrap();
         let core = DeviceCore::start(device, CoreOptions::default()).unwrap();
         println!(
-            "simulated a3 at an eighth of its speed, measured: {:?}",
+            "simulated a3, 64 times slowed, measured: {:?}",
             core.model()
         );
         let arena = pinned(core.device(), 62 * (72 << 10));

@@ -135,6 +135,24 @@ fn evicted_keys_are_misses_and_no_errors() {
 }
 
 #[test]
+fn absent_keys_are_misses_in_their_share() {
+    for op in ["get", "view", "exist", "mget", "mview"] {
+        let fake = FakeCache::new(10_000);
+        let report = run_on(
+            &fake,
+            &format!("--op {op} --keys 100 --size 32 --absent 100"),
+        );
+        assert_eq!((report.misses, report.errors), (report.ops, 0), "{op}");
+        let report = run_on(
+            &fake,
+            &format!("--op {op} --keys 100 --size 32 --absent 25"),
+        );
+        let share = report.misses as f64 / report.ops as f64;
+        assert!((0.15..0.35).contains(&share), "{op}: {share}");
+    }
+}
+
+#[test]
 fn refused_writes_are_errors_with_the_first_one_kept() {
     let mut fake = FakeCache::new(50);
     fake.refuse = true;
@@ -174,6 +192,8 @@ fn plans_without_sense_are_refused_with_a_remedy() {
         "--op mset --size 1GiB --batch 2",
         "--op get --seconds 0 ",
         "--op get --rate 0",
+        "--op get --absent 101",
+        "--op set --absent 1",
         "--op get --client-cpus x",
         "--op del --keys 3 --clients 2 --batch 2",
     ] {

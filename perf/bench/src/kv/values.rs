@@ -118,6 +118,11 @@ impl Chooser {
         self.random.below(rows) * self.slots + slot
     }
 
+    /// True for `percent` of a hundred draws.
+    pub(crate) fn percent_of_draws(&mut self, percent: u8) -> bool {
+        self.random.below(100) < u64::from(percent)
+    }
+
     /// True for one of `of` draws.
     pub(crate) fn one_of(&mut self, of: u64) -> bool {
         self.random.below(of) == 0

@@ -232,7 +232,13 @@ impl<'p, C: Cache> Worker<'p, C> {
             self.deleted += batch;
         } else {
             self.chosen.clear();
-            self.chosen.extend((0..batch).map(|_| self.chooser.next()));
+            self.chosen.extend((0..batch).map(|_| {
+                let index = self.chooser.next();
+                // Numbers from the first unwritten one on have keys as well.
+                let absent =
+                    self.plan.absent > 0 && self.chooser.percent_of_draws(self.plan.absent);
+                index + if absent { self.plan.keys } else { 0 }
+            }));
             self.keys.clear();
             self.keys
                 .extend(self.chosen.iter().map(|index| Key::of(*index)));

@@ -81,6 +81,18 @@ impl Steady<'_> {
                 assert!(!self.client.exist(b"absent").unwrap());
                 assert!(self.client.view(b"absent").unwrap().is_none());
                 assert_eq!(self.client.prefix(&self.keys).unwrap(), KEYS);
+                let found = self.client.mexist(first);
+                assert!(found.into_iter().all(|found| found.unwrap()));
+                let sizes = self.client.msize(first);
+                assert!(
+                    sizes
+                        .into_iter()
+                        .all(|size| size.unwrap() == Some(LEN as u64))
+                );
+                let absent = self.client.mexist(&[b"absent", b"absent/2"]);
+                assert!(absent.into_iter().all(|found| !found.unwrap()));
+                let absent = self.client.msize(&[b"absent", b"absent/2"]);
+                assert!(absent.into_iter().all(|size| size.unwrap().is_none()));
             },
             // What the checker must find.
             "yield" => std::thread::yield_now(),

@@ -14,6 +14,9 @@ const MIB: usize = 1 << 20;
 /// and what a busy machine adds.
 const COMES_BACK: Duration = Duration::from_secs(5);
 
+/// What a dead session may take to go.
+const A_SECOND: Duration = Duration::from_secs(1);
+
 fn set(client: &Client, key: &str, len: usize, seed: u64) {
     let options = SetOptions {
         deadline: Some(wait::PATIENCE),
@@ -61,7 +64,21 @@ fn a_killed_client_gives_back_its_leases_views_and_session() {
     });
     assert!(held().1 >= 40.0 * MIB as f64, "leases are out");
     assert_eq!(victim.ask("check"), "ok");
+    let pid = victim.pid();
     victim.kill();
+    let killed = Instant::now();
+    // Its session goes first, its pins with it, its leases a second later.
+    wait::within(A_SECOND, "the session is gone", || {
+        daemon.session_of(pid).is_none()
+    });
+    eprintln!("killed, and its session gone in {:?}", killed.elapsed());
+    // The shards look at what waits for pins once a second.
+    wait::within(A_SECOND * 2, "what its views held is free", || {
+        stir(&other);
+        let pinned = ["reason=\"pinned\""];
+        daemon.metrics().sum("chariot_quarantine_bytes", &pinned) < MIB as f64
+    });
+    eprintln!("killed, and its pins gone in {:?}", killed.elapsed());
     wait::within(COMES_BACK, "everything comes back", || {
         stir(&other);
         let (quarantined, leased) = held();

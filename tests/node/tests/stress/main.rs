@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod deaths;
+#[cfg(test)]
 mod readers;
 #[cfg(test)]
 mod run;

@@ -5,7 +5,7 @@
 //! `CHARIOT_STRESS_SECONDS`, else 60, or 15 where the machine is busy with other work. The seed is
 //! printed; `CHARIOT_STRESS_SEED` takes it (what is decided is then the same, the moments are not).
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::run::{Outcome, Plan};
 
@@ -37,6 +37,7 @@ fn no_reader_sees_wrong_bytes_or_a_version_older_than_a_known_one() {
     let plan = Plan {
         seed: seed(),
         time: Duration::from_secs(seconds()),
+        is_mutant: false,
         variables: &[],
     };
     eprintln!("stress: {plan:?}");
@@ -56,6 +57,7 @@ fn readers_notice_a_version_older_than_a_known_one() {
     let plan = Plan {
         seed: seed(),
         time: Duration::from_secs(20),
+        is_mutant: false,
         variables: &[("CHARIOT_STRESS_LIE", "1")],
     };
     match super::run::run(&plan) {
@@ -65,36 +67,40 @@ fn readers_notice_a_version_older_than_a_known_one() {
 }
 
 /// Every 200th look-up stands still before its pin: what a stop does by chance.
-#[cfg(feature = "testing")]
 const PAUSE: (&str, &str) = ("CHARIOT_PAUSE", "200");
 
-/// The proof that the one below can fail, within seconds. Without the pauses it takes longer than
-/// one would wait, and so does a missing fence with them: those the models of `chariot-shm` find.
-#[cfg(feature = "testing")]
+/// The proof that a missing re-check is found, and within seconds: by the same processes, daemon
+/// and checks, on a client that does all but the re-check. Without the pauses it takes longer than
+/// one would wait.
 #[test]
-#[ignore = "long: cargo test -p chariot-tests-node --features testing --test stress -- --ignored"]
 fn readers_that_pause_without_the_re_check_see_wrong_bytes() {
     let plan = Plan {
         seed: seed(),
-        time: Duration::from_mins(2),
+        time: Duration::from_mins(1),
+        is_mutant: true,
         variables: &[("CHARIOT_SWITCH", "skip-recheck"), PAUSE],
     };
+    let start = Instant::now();
     match super::run::run(&plan) {
         Outcome::Right(summary) => panic!("nothing was found in {plan:?}: {summary:?}"),
         Outcome::Broken(said) => {
-            eprintln!("stress: without the re-check: {said}");
+            eprintln!(
+                "stress: without the re-check, {:?}: {said}",
+                start.elapsed()
+            );
             assert!(said.contains("WRONG") || said.contains("OLD"), "{said}");
         },
     }
 }
 
-#[cfg(feature = "testing")]
+/// The pauses alone break nothing.
 #[test]
-#[ignore = "long: cargo test -p chariot-tests-node --features testing --test stress -- --ignored"]
+#[ignore = "long: make test-long"]
 fn readers_that_pause_with_the_re_check_see_nothing_wrong() {
     let plan = Plan {
         seed: seed(),
         time: Duration::from_secs(seconds()),
+        is_mutant: true,
         variables: &[PAUSE],
     };
     eprintln!("stress: {plan:?}");

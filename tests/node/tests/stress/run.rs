@@ -1,12 +1,12 @@
 //! One run: processes, what is done to them, and what they say.
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chariot_tests_node::board::Board;
-use chariot_tests_node::daemon::{Daemon, DaemonOptions};
+use chariot_tests_node::daemon::{Daemon, DaemonOptions, stress_mutant};
 use chariot_tests_node::random::Random;
 use chariot_tests_node::signals::Signals;
 use chariot_tests_node::wait;
@@ -22,8 +22,20 @@ const ARENA_MIB: u64 = 128;
 pub(crate) struct Plan {
     pub seed: u64,
     pub time: Duration,
+    /// Whether the clients are those that obey `CHARIOT_SWITCH` and `CHARIOT_PAUSE`.
+    pub is_mutant: bool,
     /// Variables for the clients: what they do wrong or slowly.
     pub variables: &'static [(&'static str, &'static str)],
+}
+
+impl Plan {
+    fn program(&self) -> &'static Path {
+        if self.is_mutant {
+            stress_mutant()
+        } else {
+            Path::new(env!("CARGO_BIN_EXE_chariot-stress"))
+        }
+    }
 }
 
 /// What was done and seen.
@@ -81,6 +93,8 @@ struct Stage<'a> {
 }
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
+    // Built before the clock starts.
+    plan.program();
     let daemon = Daemon::start_with(&DaemonOptions {
         memory_mib: ARENA_MIB,
         ..DaemonOptions::default()
@@ -147,7 +161,7 @@ impl Stage<'_> {
             },
             Role::Filler => ("filler", 0),
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chariot-stress"));
+        let mut command = Command::new(self.plan.program());
         command
             .arg(name)
             .arg(self.daemon.socket())

@@ -130,7 +130,7 @@ impl LocalSession {
         switches::between_recheck_and_life();
         // Last: what was valid while the daemon lived stays readable under its pin, and a daemon
         // that is dead by now is not believed about anything.
-        if !self.is_alive() && switches::is_off(Switch::Life) {
+        if !self.is_alive() {
             return;
         }
         for (at, (op, found)) in ops.iter_mut().zip(found).enumerate() {

@@ -13,7 +13,7 @@ pub(super) enum Switch {
     Fence,
     /// The re-check of the record.
     Recheck,
-    /// The look at the daemon's life word.
+    /// The look at the daemon's life word, wherever it is looked at.
     Life,
 }
 

@@ -6,9 +6,10 @@
 //!   receive: inbox 16 KiB ─▶ header, body (and small payloads); the rest of a payload is read
 //!            into the caller's memory
 //! ```
-//! The head of an answer is polled for, for as long as a sleep and a wake cost the daemon's machine;
-//! everything else is blocking with the socket's timeout, which is set again only when a call's remaining time differs
-//! from it by more than a tenth. After any error the connection is out of step and is dropped.
+//! The head of an answer is polled for, for as long as a sleep and a wake cost the daemon's
+//! machine; everything else is blocking with the socket's timeout, which is set again only when a
+//! call's remaining time differs from it by more than a tenth. After any error the connection is
+//! out of step and is dropped.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
