@@ -170,7 +170,7 @@ impl LocalSession {
 
     /// Says how long a key's value is. Nothing is pinned: the answer was true at some moment
     /// during the call.
-    fn peek(&self, hash: KeyHash) -> Peeked {
+    pub(super) fn peek(&self, hash: KeyHash) -> Peeked {
         if self.terms.read_path == ReadPath::Ring {
             return Peeked::AskShard;
         }
