@@ -15,7 +15,7 @@ use crate::objects::Reserving;
 use crate::tickets::TicketId;
 
 /// One question about an object.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ObjectCall {
     /// Tenant of the connection.
     pub(crate) tenant: TenantId,
@@ -28,7 +28,7 @@ pub(crate) struct ObjectCall {
 }
 
 /// What is asked about an object; forms are those of the rings (`wire/SHARED-MEMORY.md`).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum ObjectAsk {
     /// Take or release a latch. One that is known and waits goes on waiting.
     Latch {
@@ -79,7 +79,7 @@ pub(crate) enum ObjectAsk {
 }
 
 /// One question to the shard that owns a key. `Send`: it crosses cores by mailbox.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Call {
     /// Finds a key; with `hold` its extent is held by an I/O pin until [`Call::Release`].
     Find {

@@ -77,7 +77,7 @@ pub(crate) fn handle(
             })
         },
         Outcome::Watching => None,
-        Outcome::NoMemory(_) | Outcome::Copying => {
+        Outcome::NoMemory(_) | Outcome::Copying | Outcome::Unknown => {
             unreachable!("questions about objects take no memory")
         },
     }
