@@ -514,7 +514,7 @@ mod tests {
              --shared_memory_size_mb 512000 --node_timeout_s 30 --node_dead_timeout_s 60",
         ] {
             let bare = line.replace("--", "");
-            let plan = super::plan(&given(&bare), Path::new("/base"), true);
+            let plan = plan(&given(&bare), Path::new("/base"), true);
             assert!(plan.is_ok(), "{line}: {plan:?}");
         }
     }
