@@ -1,7 +1,7 @@
 //! `ssd`: the SSD tier of a daemon beside fio, on the same file system at the same depth.
 //!
 //! ```text
-//! fill beyond the memory ─► spill for a while ─► drain ─► read what lies on SSD ─► fio, write and read
+//! fill past memory ─► spill for a while ─► drain ─► read what lies on SSD ─► fio: write, read
 //! ```
 //! Bytes are those that the daemon's own counters saw on the device, processor time is that of its
 //! process: a read that memory answered counts for neither. The time of one checksum of the bytes

@@ -38,6 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "chariot-proto",
             "chariot-shard",
             "chariot-shm",
+            "chariot-ssd",
             "chariot-store",
         ],
     ),
