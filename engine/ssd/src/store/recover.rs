@@ -48,6 +48,8 @@ pub(super) struct Recovery {
     /// How many rows of the first loaded segment are applied.
     applied: usize,
     is_first_pass: bool,
+    /// The table of the index from which on room is to be given back.
+    trimmed: usize,
     progress: RecoveryProgress,
 }
 
@@ -74,6 +76,7 @@ impl SsdStore {
         if is_fresh {
             self.free = self.devices.own().superblock.segment_count;
         }
+        self.index.begin_bulk();
         self.recovery = Some(Recovery {
             headers,
             trailers: VecDeque::new(),
@@ -82,6 +85,7 @@ impl SsdStore {
             loading: VecDeque::new(),
             applied: 0,
             is_first_pass: true,
+            trimmed: 0,
             progress: RecoveryProgress::default(),
         });
     }
@@ -98,8 +102,12 @@ impl SsdStore {
             self.pump_apply(&mut recovery);
             self.pump_loads(&mut recovery, now);
             if recovery.order.is_empty() && recovery.loading.is_empty() {
-                self.end_recovery(&recovery, now);
-                return;
+                let Some(next) = self.index.trim(recovery.trimmed) else {
+                    self.end_recovery(&recovery, now);
+                    return;
+                };
+                recovery.trimmed = next;
+                self.again = true;
             }
         }
         self.recovery = Some(recovery);
