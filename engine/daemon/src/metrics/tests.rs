@@ -55,6 +55,7 @@ fn full_snapshot() -> Snapshot {
             sessions_refused: 1,
             session_bytes: 1,
             session_committed_bytes: 1,
+            session_remote_bytes: 1,
             session_max_bytes: 1,
             populate_failures: 1,
             populated_bytes: 1,
