@@ -10,9 +10,9 @@
 //! by whoever released it. A shared request behind a waiting exclusive one waits too, so that
 //! writers do not starve; a session that holds a latch and asks for it again waits like everybody.
 //!
-//! Bounds: [`LATCHES_MAX`] held and waiting, of one tenant on one shard, and [`LATCHES_PER_KEY_MAX`]
-//! of one key, because a key's are looked through one by one. Lives on: owner shard.
-//! Pure: time is passed in.
+//! Bounds: [`LATCHES_MAX`] held and waiting, of one tenant on one shard, and
+//! [`LATCHES_PER_KEY_MAX`] of one key, because a key's are looked through one by one. Lives on:
+//! owner shard. Pure: time is passed in.
 
 use std::collections::{BTreeMap, VecDeque};
 

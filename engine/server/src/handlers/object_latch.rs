@@ -1,5 +1,5 @@
-//! `ObjectLatch`: take a latch of a key, waiting for it until the deadline or not at all, or release
-//! one.
+//! `ObjectLatch`: take a latch of a key, waiting for it until the deadline or not at all, or
+//! release one.
 
 use chariot_proto::Status;
 use chariot_store::{Latch, LatchKind, Released, Taken};

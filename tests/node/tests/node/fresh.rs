@@ -9,11 +9,11 @@ use chariot_tests_node::pattern;
 
 const MIB: usize = 1 << 20;
 /// Values of each client; those of all fill two thirds of the arena.
-const VALUES: u64 = 170;
+const VALUES: u64 = 80;
 
 fn options() -> DaemonOptions {
     DaemonOptions {
-        memory_mib: 1024,
+        memory_mib: 512,
         ..DaemonOptions::default()
     }
 }
