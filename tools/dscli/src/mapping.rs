@@ -157,6 +157,10 @@ pub(crate) fn plan(given: &Given, home: &Path, strict: bool) -> Result<Plan, Cli
             plan.set("--cluster", name.to_owned());
         }
     }
+    // Also how `dscli stop` finds a worker that is bound to another address than it is called by.
+    if !flags.text("bind_address").is_empty() {
+        plan.set("--advertise", plan.address.clone());
+    }
     if let Some(directory) = flags.given("unix_domain_socket_dir") {
         let name = format!("chariot-{}.sock", port_of(&plan.address));
         let socket = at_home(directory, home).join(name);
@@ -469,6 +473,14 @@ mod tests {
         assert_eq!(plan.unknown, ["no_such_flag"]);
         let strict = super::plan(&given(line), Path::new("/base"), true);
         assert!(strict.unwrap_err().to_string().contains("no_such_flag"));
+    }
+
+    #[test]
+    fn a_worker_bound_elsewhere_registers_the_address_it_is_called_by() {
+        let line = "worker_address 10.1.2.3:4000 bind_address 0.0.0.0:4000 etcd_address e:2379";
+        let plan = planned(line).unwrap();
+        assert_eq!(option(&plan, "--listen"), Some("0.0.0.0:4000"));
+        assert_eq!(option(&plan, "--advertise"), Some("10.1.2.3:4000"));
     }
 
     #[test]
