@@ -140,7 +140,7 @@ pub const RESULTS: [&str; 8] = [
 ];
 
 /// Why memory waits in quarantine, in the order of [`ShardStats::quarantine_bytes`].
-pub const QUARANTINE_REASONS: [&str; 3] = ["pinned", "io", "expelled"];
+pub const QUARANTINE_REASONS: [&str; 4] = ["pinned", "io", "expelled", "dead"];
 
 /// Upper bounds of the latency buckets in nanoseconds: 1 µs doubling up to 2^23 µs (8.4 s).
 pub const LATENCY_BOUNDS_NS: [u64; 24] = {
@@ -210,7 +210,8 @@ pub struct ShardStats {
     pub leases: u64,
     /// Bytes lent and not yet published.
     pub lease_bytes: u64,
-    /// Bytes that wait for pins, I/O or an expelled session's end, see [`QUARANTINE_REASONS`].
+    /// Bytes that wait for pins, I/O, an expelled session's end or a dead one's grace, see
+    /// [`QUARANTINE_REASONS`].
     pub quarantine_bytes: [u64; QUARANTINE_REASONS.len()],
     /// Bytes of live objects (without slack).
     pub payload_bytes: u64,

@@ -87,6 +87,8 @@ pub(crate) struct SlicedScan {
     set: PinSet,
     /// The place that is next; `None` before the fence.
     next: Option<usize>,
+    /// Slots read so far.
+    pub(crate) slots: u64,
 }
 
 impl SlicedScan {
@@ -94,7 +96,11 @@ impl SlicedScan {
     pub(crate) fn new(extents: impl IntoIterator<Item = u64>) -> Self {
         let mut set = PinSet::with_limit(PINS_REMEMBERED_MAX);
         set.ask(extents);
-        Self { set, next: None }
+        Self {
+            set,
+            next: None,
+            slots: 0,
+        }
     }
 }
 
@@ -448,6 +454,7 @@ impl Sessions {
                 wrong.push((place, error));
                 PIN_SLOTS
             });
+            scan.slots += u64::from(slots);
             self.slots_read += slots + SESSION_COST_SLOTS;
         }
         PinScan::resume(&mut scan.set).finish();

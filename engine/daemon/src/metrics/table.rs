@@ -107,7 +107,7 @@ pub static METRICS: &[Metric] = &[
     shard("chariot_lease_bytes", Gauge, "bytes", "Bytes lent and not yet published.", Stable, |s| s.lease_bytes as f64),
     Metric {
         name: "chariot_quarantine_bytes", kind: Gauge, unit: "bytes",
-        help: "Bytes that wait, by what they wait for: a pin, an I/O, or an expelled session's end.",
+        help: "Bytes that wait, by what they wait for: a pin, an I/O, an expelled session's end, or the grace of a dead one's leases.",
         labels: &["shard", "reason"], stability: Stable,
         feed: Feed::Labelled(|s, emit| {
             for (reason, bytes) in QUARANTINE_REASONS.iter().zip(&s.quarantine_bytes) {

@@ -42,7 +42,8 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
         stats.lease_bytes += leases - of_expelled;
         stats.quarantine_bytes[2] += of_expelled;
         stats.leases += tenant.leases.idle_count();
-        stats.quarantine_bytes[0] += quarantine.bytes;
+        stats.quarantine_bytes[0] += quarantine.bytes - quarantine.dead_bytes;
+        stats.quarantine_bytes[3] += quarantine.dead_bytes;
         stats.quarantine_bytes[1] += tenant.io_pins.bytes();
         let memory = MemoryReport::new(
             &tenant.extents.stats(),

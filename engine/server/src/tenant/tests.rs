@@ -250,3 +250,16 @@ fn nothing_more_is_evicted_while_a_scan_goes_on() {
     assert!(share.reserve(4096, &mut sessions, 3).is_some());
     assert_eq!(u64::from(share.store.len()), left);
 }
+
+#[test]
+fn what_a_pin_holds_is_looked_at_again_within_50_ms() {
+    let (mut share, mut sessions) = (share(), Sessions::default());
+    let extent = publish(&mut share, 4096);
+    share.io_pins.pin(extent);
+    assert!(share.delete(KEY, 0));
+    let swept_ns = 1_000_000_000;
+    assert_eq!(share.sweep(&mut sessions, swept_ns), 0);
+    let due_ns = share.next_sweep_ns().unwrap();
+    assert!((1..=50_000_000).contains(&(due_ns - swept_ns)));
+    assert!(!share.wants_sweep(due_ns - 1) && share.wants_sweep(due_ns));
+}
