@@ -17,7 +17,9 @@ use chariot_memory::{
 };
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_shm::SubmissionFlags;
-use chariot_store::{Blocked, Dropped, Effects, InsertError, Inserted, NewEntry, Store, TxId};
+use chariot_store::{
+    Blocked, Dropped, Effects, InsertError, Inserted, NewEntry, RetireReason, Store, TxId,
+};
 
 use crate::granules::{GranuleState, Vacating};
 use crate::limits::{
@@ -27,6 +29,7 @@ use crate::metadata::MetadataPool;
 use crate::objects::Objects;
 use crate::request::Request;
 use crate::session::{Place, Sessions, SlicedScan};
+use crate::tier::spill::Spills;
 use crate::waiting::Waiter;
 
 #[cfg(test)]
@@ -114,6 +117,10 @@ pub(crate) struct TenantShard {
     pub(crate) objects: Objects,
     /// The shard's records that no tenant has yet.
     metadata: MetadataPool,
+    /// What eviction took out and the SSD tier has not written yet.
+    pub(crate) spills: Spills,
+    /// Deleted without a request that waits: what the SSD tier holds of them must not come back.
+    pub(crate) unburied: Vec<KeyHash>,
     effects: Effects,
     freed: Vec<Extent>,
     /// The sweep under way: its pins are collected over several rounds.
@@ -158,6 +165,8 @@ impl TenantShard {
             waits: 0,
             wait_timeouts: 0,
             objects: Objects::default(),
+            spills: Spills::default(),
+            unburied: Vec::new(),
             effects: Effects::new(),
             freed: Vec::new(),
             sweeping: None,
@@ -201,6 +210,10 @@ impl TenantShard {
                 // What was evicted is not free before the scan ends, in a later round: to evict
                 // more would empty the cache for nothing.
                 return None;
+            }
+            if self.spills.is_enough_for(len) {
+                // Room comes when the device has written what is on its way.
+                break;
             }
             if !self.evict_for(len, round, sessions, now_ns) {
                 break;
@@ -357,6 +370,9 @@ impl TenantShard {
                 self.store.release(hash);
                 // Whether it has expired meanwhile makes no difference to what is left of it.
                 self.store.remove(hash, 0, &mut self.effects);
+                if self.spills.is_on() {
+                    self.unburied.push(hash);
+                }
             },
         }
         self.drain_effects();
@@ -406,6 +422,11 @@ impl TenantShard {
             // The tag named the record that is gone; victims are asked for by tag.
             let offset = retired.extent.offset;
             self.extents.set_tag(offset, None);
+            if retired.reason == RetireReason::Evicted && self.spills.is_on() {
+                // The object lives on: it ends when the tier forgets it.
+                self.spills.take(&retired);
+                continue;
+            }
             self.objects.on_retired(retired.hash);
             let occupied = self
                 .extents
@@ -416,6 +437,46 @@ impl TenantShard {
         }
         self.unswept += count;
         count
+    }
+
+    /// An extent that no entry names leaves: it is free when nobody pins it any more.
+    pub(crate) fn retire(&mut self, extent: Extent) {
+        let occupied = self.extents.block_len(extent.offset);
+        let occupied = occupied.expect("a value's extent is live");
+        self.quarantine.retire(
+            Extent::new(extent.offset, occupied),
+            QuarantineReason::Unlinked,
+        );
+        self.unswept += 1;
+        self.freed_events += 1;
+    }
+
+    /// Makes an entry of a value that came from the SSD tier, or was not taken by it, under the
+    /// version it had. On `false` the extent stays the caller's.
+    pub(crate) fn restore(
+        &mut self,
+        hash: KeyHash,
+        entry: &NewEntry,
+        version: (u64, bool),
+        now_ms: u64,
+    ) -> bool {
+        self.allow_one_more();
+        let outcome = self
+            .store
+            .restore(hash, entry, version, now_ms, &mut self.effects);
+        if let Ok(inserted) = &outcome {
+            self.extents
+                .set_tag(entry.extent.offset, Some(inserted.record));
+        }
+        self.drain_effects();
+        outcome.is_ok()
+    }
+
+    /// Takes about `want_bytes` out for the SSD tier, the hottest first, for a node that stops.
+    pub(crate) fn evict_to_tier(&mut self, want_bytes: u64) -> u32 {
+        let evicted = self.store.evict_hottest(want_bytes, &mut self.effects);
+        self.drain_effects();
+        evicted.entries
     }
 
     /// Whether a pin scan pays: enough was retired, or what was retired has waited for a while, or

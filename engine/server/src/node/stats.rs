@@ -55,6 +55,7 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
         stats.slack_bytes += memory.slack;
         stats.free_bytes += memory.free;
     }
+    stats.ssd = crate::tier::stats(shard);
     stats.pins = shard.sessions.last_pins().len() as u64;
     stats.ring_depth = shard.sessions.unanswered() + shard.tickets.outstanding() as u64;
     stats.ring_depth_max = stats.ring_depth_max.max(stats.ring_depth);

@@ -176,6 +176,7 @@ impl LocalSession {
         }
         let port = self.port_of(hash);
         let known = match port.index.find(hash.hi, hash.lo) {
+            Lookup::Absent if self.terms.has_lower_tier => return Peeked::AskShard,
             Lookup::Absent => Peeked::Absent,
             Lookup::Here(candidate) if port.index.recheck_by(&candidate, clock::coarse_ms) => {
                 Peeked::Len(candidate.len)
@@ -191,6 +192,7 @@ impl LocalSession {
 
     fn find<'a>(&self, port: &'a ShardPort, hash: KeyHash, pin_kind: PinKind) -> Found<'a> {
         match port.index.find(hash.hi, hash.lo) {
+            Lookup::Absent if self.terms.has_lower_tier => Found::AskShard,
             Lookup::Absent => Found::Absent,
             Lookup::Here(candidate) => {
                 let inside = candidate
