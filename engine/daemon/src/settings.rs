@@ -351,11 +351,12 @@ pub static SETTINGS: &[Setting] = &[
             "SIZE",
             "",
             "64MiB to 1TiB",
-            "Most memory that the sessions of this host may take beside --memory, counted in full \
-             when a session opens; more are answered Busy. A trusted one needs 704KiB on one \
-             shard and about 528KiB for each further one; others also a staging copy of 1MiB \
-             to 256MiB, a quarter of what is left. Unset: room for --max-sessions trusted ones, \
-             and 2GiB.",
+            "Most memory that sessions may take beside --memory, counted in full when a session \
+             opens; more are answered Busy. A trusted one needs 704KiB on one shard and about \
+             528KiB for each further one; others also a staging copy of 1MiB to 256MiB, a \
+             quarter of what is left. A remote one needs 832KiB, and twice the body of each \
+             request beyond 256KiB while it is served. Unset: room for --max-sessions trusted \
+             ones, and 2GiB.",
         )
     },
     value(

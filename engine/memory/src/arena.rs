@@ -193,7 +193,7 @@ impl ArenaMemory {
         unsafe { copy::copy(target.as_mut_ptr(), source, target.len()) };
     }
 
-    /// Makes the pages of a range present without changing bytes. Blocks: for the populate thread.
+    /// Makes the pages of a range present without changing bytes. Blocks: for a populate thread.
     ///
     /// # Errors
     /// The kernel's: no memory, no huge page left.
@@ -229,7 +229,7 @@ impl ArenaMemory {
 
     /// Gives a granule's pages back to the kernel: it reads as zeroes from now on.
     ///
-    /// Blocks for milliseconds: for the populate thread.
+    /// Blocks for milliseconds: for a populate thread.
     ///
     /// # Errors
     /// The kernel's; the granule must then be treated as still backed.

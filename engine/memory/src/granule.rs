@@ -1,7 +1,7 @@
 //! Who holds which granule of memory: the node's one ledger, kept by the first shard.
 //!
 //! Lives on: shard 0, the "granule home"; other shards reach it by mailbox. Pure: it decides, the
-//! arena and the populate thread act.
+//! arena and the populate threads act.
 //!
 //! A tenant's arena is virtual, twice as many granules as the node has memory; a granule of memory
 //! is a credit, and a virtual granule takes one when it is backed. So a run of adjacent granules is
@@ -53,7 +53,8 @@ pub struct Grant {
     pub first: GranuleIndex,
     /// How many.
     pub count: u32,
-    /// All pages are there; otherwise the populate thread is on its way, and a first touch costs.
+    /// All pages are there; otherwise the populate threads are on their way, and a first touch
+    /// costs.
     pub populated: bool,
 }
 
@@ -72,7 +73,7 @@ pub enum TakeOutcome {
     TooLarge,
 }
 
-/// Something for the populate thread to do; report it with [`GranuleLedger::work_done`].
+/// Something for the populate threads to do; report it with [`GranuleLedger::work_done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GranuleWork {
     /// Make all pages of the granule present, without changing bytes.
@@ -375,7 +376,8 @@ impl GranuleLedger {
         }
     }
 
-    fn punches_under_way(&self) -> usize {
+    /// Returns how many granules are on their way back to the kernel. O(virtual granules).
+    pub fn punches_under_way(&self) -> usize {
         self.tenants
             .values()
             .flatten()
@@ -401,10 +403,19 @@ impl GranuleLedger {
         };
     }
 
-    /// Returns the next thing to do for the populate thread.
+    /// Returns the next thing that somebody waits for.
+    pub fn next_urgent(&mut self) -> Option<GranuleWork> {
+        self.punches.pop_front().or_else(|| self.urgent.pop_front())
+    }
+
+    /// Returns the next granule to populate for whoever comes.
+    pub fn next_ahead(&mut self) -> Option<GranuleWork> {
+        self.ahead.pop_front()
+    }
+
+    /// Returns the next thing to do at all.
     pub fn next_work(&mut self) -> Option<GranuleWork> {
-        let next = self.punches.pop_front().or_else(|| self.urgent.pop_front());
-        next.or_else(|| self.ahead.pop_front())
+        self.next_urgent().or_else(|| self.next_ahead())
     }
 
     /// Notes that a work item is done; call [`Self::poll_grant`] then.

@@ -14,7 +14,7 @@
 //!
 //! All of these are pure state machines: events in, answers out, no memory touched, no clock. Only
 //! `arena` and `populate` touch memory, and only they contain `unsafe`. Nothing here blocks, except
-//! on the populate thread.
+//! on the populate threads.
 //!
 //! When an allocation fails, in this order: take a granule ([`GranuleLedger::take`]); ask a colder
 //! shard for one ([`GranuleLedger::donor_for`]); evict what [`ExtentAllocator::victims_for`] names,
@@ -48,7 +48,8 @@ pub use granule::{
 pub use io_pins::IoPins;
 pub use lease::{LeaseBook, LeaseError, SLOTS_PER_SESSION_MAX};
 pub use populate::{
-    POPULATE_QUEUE_MAX, POPULATE_SLICE_BYTES, PopulateDone, PopulateJob, PopulateThread,
+    AHEAD_QUEUE_MAX, Haste, POPULATE_SLICE_BYTES, PopulateDone, PopulateJob, PopulateThreads,
+    URGENT_QUEUE_MAX,
 };
 pub use quarantine::{Quarantine, QuarantineReason, QuarantineStats, SweepPass, SweepTicket};
 pub use waiting::{OVERTAKEN_MAX, OutOfMemoryQueue};

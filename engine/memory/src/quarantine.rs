@@ -116,6 +116,12 @@ impl Quarantine {
         }
     }
 
+    /// The extents that the next [`Self::sweep`] of this budget judges.
+    pub fn next_judged(&self, budget: usize) -> impl Iterator<Item = Extent> + '_ {
+        let judged = self.waiting.iter().take(budget);
+        judged.map(|waiting| waiting.extent)
+    }
+
     /// Marks the moment before pins are collected.
     pub const fn ticket(&self) -> SweepTicket {
         SweepTicket(self.next_number)

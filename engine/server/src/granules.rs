@@ -1,10 +1,10 @@
 //! Granules between shards: what a shard knows and asks for, and the home that gives them out.
 //!
 //! Lives on: every shard has a [`GranuleState`] per tenant; shard 0 has the [`GranuleHome`] with
-//! the node's ledger and the populate thread. A shard asks ahead of need. The home grants populated
-//! granules; while none is free it says `Exhausted`, keeps the request in line, and the shard
-//! evicts among its own; where that cannot help (a value longer than a granule, a shard with less
-//! than its share) it asks others to vacate. A granule handed over is empty: its last holder
+//! the node's ledger and the populate threads. A shard asks ahead of need. The home grants
+//! populated granules; while none is free it says `Exhausted`, keeps the request in line, and the
+//! shard evicts among its own; where that cannot help (a value longer than a granule, a shard with
+//! less than its share) it asks others to vacate. A granule handed over is empty: its last holder
 //! evicted what lived there and waited until no pin was left.
 //!
 //! Messages: `message.rs` [`GranuleMessage`]. Pure decisions: `chariot_memory::GranuleLedger`.
@@ -15,11 +15,14 @@ use std::sync::Arc;
 use chariot_base::limits::GRANULE_BYTES;
 use chariot_base::{GranuleIndex, RecordId, ShardId, TenantId};
 use chariot_memory::{
-    ArenaMemory, Grant, GranuleLedger, GranuleWork, LedgerOptions, LedgerStats, PopulateDone,
-    PopulateJob, PopulateThread, TakeOutcome, TakeTicket, VacatePlan,
+    ArenaMemory, Grant, GranuleLedger, GranuleWork, Haste, LedgerOptions, LedgerStats,
+    PopulateDone, PopulateJob, PopulateThreads, TakeOutcome, TakeTicket, VacatePlan,
 };
 
 use crate::message::GranuleMessage;
+
+#[cfg(test)]
+mod tests;
 
 /// How long a shard evicts on its own before it asks the home again, in milliseconds.
 const RETRY_MS: u64 = 20;
@@ -119,17 +122,20 @@ struct Unready {
     missing: u32,
 }
 
-/// The home's side: ledger, populate thread, and what it told whom.
+/// The home's side: ledger, populate threads, and what it told whom.
 #[derive(Debug)]
 pub(crate) struct GranuleHome {
     ledger: GranuleLedger,
-    populate: PopulateThread,
+    populate: PopulateThreads,
     arenas: BTreeMap<TenantId, Arc<ArenaMemory>>,
     waiting: BTreeMap<(TenantId, ShardId), (TakeTicket, u32)>,
     unready: Vec<Unready>,
-    /// Jobs that the helper's queue had no room for, and those to repeat. Bound: the helper's queue
-    /// and one.
-    held_jobs: VecDeque<PopulateJob>,
+    /// Urgent jobs that the helper's queue had no room for, and those to repeat. Bound: granules.
+    held_urgent: VecDeque<PopulateJob>,
+    /// The one job ahead that the helper's queue had no room for.
+    held_ahead: Option<PopulateJob>,
+    /// Granules that the ahead thread has begun or will begin. Bound: its queue and two.
+    begun_ahead: Vec<PopulateJob>,
     /// Punches that failed, and when each is tried again. Bound: granules.
     paused_jobs: VecDeque<(u64, PopulateJob)>,
     plan_after_ms: u64,
@@ -139,6 +145,8 @@ pub(crate) struct GranuleHome {
     spares_keep: u32,
     /// Who learns at the end of a question that there is nothing.
     untold: Vec<(TenantId, ShardId)>,
+    /// Who is asked about again once the punches under way are over. Bound: as `waiting`.
+    behind_punch: Vec<(TenantId, ShardId)>,
     /// Who asked ahead of need and is tried again at its end.
     ahead: Vec<(TenantId, ShardId)>,
     outgoing: VecDeque<(ShardId, GranuleMessage)>,
@@ -146,24 +154,28 @@ pub(crate) struct GranuleHome {
 }
 
 impl GranuleHome {
-    /// Makes the home of an unpopulated node. `on_done` runs on the helper thread: it sends the
-    /// result to shard 0.
+    /// Makes the home of an unpopulated node, on the control thread: the helper threads may run
+    /// where their maker may, and must not share a shard's core. `on_done` runs on them: it sends
+    /// the result to shard 0.
     pub(crate) fn new(
         options: LedgerOptions,
-        on_done: impl FnMut(PopulateDone) + Send + 'static,
+        on_done: impl FnMut(PopulateDone) + Clone + Send + 'static,
     ) -> std::io::Result<Self> {
         Ok(Self {
             ledger: GranuleLedger::new(options),
-            populate: PopulateThread::start(on_done)?,
+            populate: PopulateThreads::start(on_done)?,
             arenas: BTreeMap::new(),
             waiting: BTreeMap::new(),
             unready: Vec::new(),
-            held_jobs: VecDeque::new(),
+            held_urgent: VecDeque::new(),
+            held_ahead: None,
+            begun_ahead: Vec::new(),
             paused_jobs: VecDeque::new(),
             plan_after_ms: 0,
             spares_due: 0,
             spares_keep: 0,
             untold: Vec::new(),
+            behind_punch: Vec::new(),
             ahead: Vec::new(),
             outgoing: VecDeque::new(),
             failures: 0,
@@ -190,7 +202,7 @@ impl GranuleHome {
         }
         if let Some(&(ticket, count)) = self.waiting.get(&(tenant, shard)) {
             if count >= adjacent {
-                self.tell(shard, GranuleMessage::Exhausted { tenant });
+                self.refuse(tenant, shard);
                 return;
             }
             self.ledger.cancel(ticket);
@@ -261,13 +273,32 @@ impl GranuleHome {
         }
         if self.spares_keep == 0 {
             for (tenant, shard) in std::mem::take(&mut self.untold) {
-                if self.waiting.contains_key(&(tenant, shard)) {
-                    self.tell(shard, GranuleMessage::Exhausted { tenant });
-                }
+                self.refuse(tenant, shard);
             }
         }
         self.submit_work();
         self.ask_for_spares();
+    }
+
+    /// Tells a shard that waits that there is nothing but eviction, unless memory is on its way.
+    fn refuse(&mut self, tenant: TenantId, shard: ShardId) {
+        if !self.waiting.contains_key(&(tenant, shard)) {
+            return;
+        }
+        let is_its =
+            |unready: &Unready| (unready.grant.tenant, unready.grant.shard) == (tenant, shard);
+        if self.unready.iter().any(is_its) {
+            // It asks again after the grant, if that does not do.
+            return;
+        }
+        // Those that failed and wait for another try may fail for ever.
+        if self.ledger.punches_under_way() > self.paused_jobs.len() {
+            if !self.behind_punch.contains(&(tenant, shard)) {
+                self.behind_punch.push((tenant, shard));
+            }
+            return;
+        }
+        self.tell(shard, GranuleMessage::Exhausted { tenant });
     }
 
     /// A shard no longer needs the granules that it waits for.
@@ -286,17 +317,14 @@ impl GranuleHome {
         self.serve();
     }
 
-    /// The populate thread finished a job.
+    /// A populate thread finished a job.
     pub(crate) fn on_done(&mut self, done: &PopulateDone, now_ms: u64) {
         match (&done.result, done.work) {
             (Err(error), GranuleWork::Punch { tenant, granule }) => {
                 tracing::warn!(%error, granule = granule.0, "granule not punched; trying again");
                 self.failures += 1;
                 let arena = Arc::clone(&self.arenas[&tenant]);
-                let job = PopulateJob {
-                    work: done.work,
-                    arena,
-                };
+                let job = PopulateJob::new(done.work, arena);
                 self.paused_jobs.push_back((now_ms + PUNCH_RETRY_MS, job));
             },
             (result, work) => {
@@ -306,11 +334,17 @@ impl GranuleHome {
                     tracing::warn!(%error, ?work, "short of memory: granule not populated");
                     self.failures += 1;
                 }
+                self.begun_ahead.retain(|job| job.work() != work);
                 self.ledger.work_done(work);
                 self.on_populated(work);
             },
         }
         self.serve();
+        if matches!(done.work, GranuleWork::Punch { .. }) {
+            for (tenant, shard) in std::mem::take(&mut self.behind_punch) {
+                self.refuse(tenant, shard);
+            }
+        }
     }
 
     fn on_populated(&mut self, work: GranuleWork) {
@@ -349,14 +383,18 @@ impl GranuleHome {
             self.send_grant(grant);
             return;
         }
-        let missing = (0..grant.count)
-            .filter(|step| {
-                !self
-                    .ledger
-                    .is_populated(grant.tenant, GranuleIndex(grant.first.0 + step))
-            })
-            .count();
-        let missing = u32::try_from(missing).expect("at most the grant's count");
+        let mut missing = 0;
+        for granule in (0..grant.count).map(|step| GranuleIndex(grant.first.0 + step)) {
+            let tenant = grant.tenant;
+            if self.ledger.is_populated(tenant, granule) {
+                continue;
+            }
+            missing += 1;
+            // Others were not begun: the ledger has moved them to what is urgent.
+            let work = GranuleWork::Populate { tenant, granule };
+            let begun = self.begun_ahead.iter().find(|job| job.work() == work);
+            self.held_urgent.extend(begun.cloned());
+        }
         self.unready.push(Unready { grant, missing });
     }
 
@@ -383,25 +421,41 @@ impl GranuleHome {
     }
 
     fn submit_work(&mut self) {
-        loop {
-            let job = if let Some(job) = self.held_jobs.pop_front() {
-                job
-            } else {
-                let Some(work) = self.ledger.next_work() else {
-                    return;
-                };
-                let (GranuleWork::Populate { tenant, .. } | GranuleWork::Punch { tenant, .. }) =
-                    work;
-                PopulateJob {
-                    work,
-                    arena: Arc::clone(&self.arenas[&tenant]),
-                }
-            };
-            if let Err(job) = self.populate.try_submit(job) {
-                self.held_jobs.push_front(job);
-                return;
+        while let Some(job) = self.next_urgent() {
+            if let Err(job) = self.populate.try_submit(job, Haste::Urgent) {
+                self.held_urgent.push_front(job);
+                break;
             }
         }
+        while let Some(job) = self.next_ahead() {
+            if let Err(job) = self.populate.try_submit(job, Haste::Ahead) {
+                self.held_ahead = Some(job);
+                break;
+            }
+        }
+    }
+
+    fn next_urgent(&mut self) -> Option<PopulateJob> {
+        if let Some(job) = self.held_urgent.pop_front() {
+            return Some(job);
+        }
+        let work = self.ledger.next_urgent()?;
+        Some(self.job(work))
+    }
+
+    fn next_ahead(&mut self) -> Option<PopulateJob> {
+        if let Some(job) = self.held_ahead.take() {
+            return Some(job);
+        }
+        let work = self.ledger.next_ahead()?;
+        let job = self.job(work);
+        self.begun_ahead.push(job.clone());
+        Some(job)
+    }
+
+    fn job(&self, work: GranuleWork) -> PopulateJob {
+        let (GranuleWork::Populate { tenant, .. } | GranuleWork::Punch { tenant, .. }) = work;
+        PopulateJob::new(work, Arc::clone(&self.arenas[&tenant]))
     }
 
     /// Asks other shards to give up memory for the first in line, where eviction at home cannot
@@ -465,7 +519,7 @@ impl GranuleHome {
         }
         while self.paused_jobs.front().is_some_and(due) {
             let (_, job) = self.paused_jobs.pop_front().expect("looked at it");
-            self.held_jobs.push_back(job);
+            self.held_urgent.push_back(job);
         }
         self.submit_work();
     }
@@ -482,7 +536,7 @@ impl GranuleHome {
         self.outgoing.pop_front()
     }
 
-    /// Jobs of the populate thread that failed: pages not made ahead, holes not punched.
+    /// Jobs of the populate threads that failed: pages not made ahead, holes not punched.
     pub(crate) fn failures(&self) -> u64 {
         self.failures
     }
@@ -515,25 +569,5 @@ impl Vacating {
             until_ms,
             tags: Vec::new(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_stale_request_for_several_granules_is_withdrawn() {
-        let mut state = GranuleState::default();
-        state.want(1);
-        assert_eq!(state.take_request(), Some((1, false)));
-        assert!(!state.take_withdrawal(), "one granule is always of use");
-        state.want(3 * GRANULE_BYTES);
-        assert!(!state.take_withdrawal(), "not asked for yet");
-        assert_eq!(state.take_request(), Some((3, false)));
-        state.on_exhausted();
-        assert!(state.take_withdrawal());
-        assert!(!state.is_exhausted());
-        assert_eq!(state.take_request(), None);
     }
 }

@@ -18,6 +18,13 @@ pub(crate) const RING_ACTIVE_NS: u64 = 1_000_000;
 pub(crate) const MEMORY_WAITERS_MAX: usize = 4096;
 /// Retired extents that make a pin scan worth its price before the pass ends.
 pub(crate) const SWEEP_BATCH: usize = 64;
+/// Pin slots read in one round, over all scans: a session's whole table (16,640) and a little more,
+/// some 50 µs. What is left of a scan is for the next rounds, so that 1,024 sessions with full
+/// tables, or with high-water marks that say so, hold nobody up.
+pub(crate) const SCAN_SLOTS_PER_PASS: u32 = 32 << 10;
+/// Pins remembered from a scan, so that eviction spares what is pinned: sorting them takes some
+/// 3 ms. Beyond it a pinned value may be evicted; its bytes stay until the pin falls.
+pub(crate) const PINS_REMEMBERED_MAX: usize = 64 << 10;
 /// Room in bytes below which a shard asks the home for another granule ahead of need: a quarter of
 /// a granule, about 6 ms of writing at 10 GB/s, while a grant takes two mailbox hops (tens of
 /// microseconds).
@@ -62,6 +69,15 @@ pub(crate) const PEER_STALL_MS: u64 = 30_000;
 pub(crate) const PEER_SLOWEST_BYTES_PER_MS: u64 = 1_000;
 /// Bytes of a frame's body taken before more room is made for it: a header alone costs no memory.
 pub(crate) const BODY_STEP_BYTES: usize = 256 << 10;
+/// Bytes of payload that belongs to nobody, received and dropped at a time.
+pub(crate) const SCRATCH_BYTES: usize = 256 << 10;
+/// What a connection may hold between requests and in small ones, counted when it opens: body and
+/// answer of a step each, what it drops, and its tasks.
+pub(crate) const REMOTE_SESSION_BYTES: u64 =
+    (2 * BODY_STEP_BYTES + SCRATCH_BYTES + (64 << 10)) as u64;
+/// A longer body is counted so often while its request is served: as it came, and as it is decoded
+/// and answered.
+pub(crate) const BODY_COUNTED: u64 = 2;
 /// Most staging bytes of a strict session; what it got is the largest value it can write.
 pub(crate) const STAGING_BYTES: u64 = 256 << 20;
 /// Least staging bytes of a strict session: a window for the copies of a batch of small values. A

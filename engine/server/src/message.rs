@@ -51,7 +51,7 @@ pub(crate) enum ShardMessage {
     Segment(SegmentNote),
     /// Between shards and the granule home.
     Granule(GranuleMessage),
-    /// To the home, from the populate thread: a job is done.
+    /// To the home, from a populate thread: a job is done.
     Populated(PopulateDone),
     /// An order of the control thread.
     Order(Order),

@@ -331,6 +331,7 @@ impl Node {
             sessions_refused: refused,
             session_bytes: shared.registry.resident_bytes(),
             session_committed_bytes: shared.registry.committed_bytes().0,
+            session_remote_bytes: shared.registry.remote_bytes(),
             session_max_bytes: shared.registry.committed_bytes().1,
             populated_bytes: populated,
             granules_free_bytes: shared.options.memory_bytes.saturating_sub(held),

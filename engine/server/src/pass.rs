@@ -48,6 +48,8 @@ pub(crate) struct ShardPass {
     waiters_seen: Vec<(u64, u64)>,
     /// The polled ring whose turn is next.
     next_ring: usize,
+    /// Whose memory is seen to first, counted in rounds.
+    next_tenant: usize,
     stop: bool,
     handle_order: OrderHandler,
     drain: Option<Drain>,
@@ -109,6 +111,7 @@ impl ShardPass {
             payload: Vec::with_capacity(4096),
             waiters_seen: Vec::new(),
             next_ring: 0,
+            next_tenant: 0,
             stop: false,
             handle_order,
             drain: None,
@@ -259,7 +262,11 @@ impl ShardPass {
     /// Serves who waits for memory, asks for granules, judges what was retired.
     fn memory(&mut self, shard: &mut Shard) -> bool {
         let mut worked = false;
-        for index in 0..shard.tenants.len() {
+        // Another one is first in each round: what all of them share, the reading of pins, must not
+        // be used up by the same ones.
+        self.next_tenant = self.next_tenant.wrapping_add(1);
+        for step in 0..shard.tenants.len() {
+            let index = self.next_tenant.wrapping_add(step) % shard.tenants.len();
             if shard.tenants[index].is_none() {
                 continue;
             }
@@ -269,6 +276,7 @@ impl ShardPass {
             let (share, sessions) = shard.tenant_and_sessions(tenant);
             if share.wants_sweep(now_ns) {
                 share.sweep(sessions, now_ns);
+                worked |= share.is_sweeping();
             }
             if share.waiters.is_empty() && share.granules.take_withdrawal() {
                 let from = shard.id;
@@ -563,6 +571,7 @@ impl Pass for ShardPass {
         let shard = &mut *shard;
         shard.now_ns = now_ns;
         shard.now_ms = clock::coarse_ms();
+        shard.sessions.begin_round();
         let mut worked = self.messages(shard);
         self.bells(shard);
         worked |= self.rings(shard);

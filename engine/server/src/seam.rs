@@ -107,7 +107,8 @@ pub struct NodeOptions {
     pub eviction: EvictionPolicy,
     /// Sessions accepted at once, 1 to 1,024; more are answered `Busy`.
     pub sessions_max: u16,
-    /// Bytes that all local sessions together may touch: rings, pins, staging.
+    /// Bytes that all sessions together may touch or make the node hold: rings, pins, staging, and
+    /// the buffers of remote ones.
     pub session_memory_bytes: u64,
     /// Who may open a session.
     pub access: AccessRules,
@@ -344,8 +345,10 @@ pub struct NodeStats {
     pub sessions_refused: u64,
     /// Bytes of session memory (rings, pins, staging) populated now.
     pub session_bytes: u64,
-    /// Bytes that the open local sessions may touch.
+    /// Bytes that the open sessions may touch, or make the node hold.
     pub session_committed_bytes: u64,
+    /// Of those, buffers of remote sessions.
+    pub session_remote_bytes: u64,
     /// The most that they may: `--session-memory`.
     pub session_max_bytes: u64,
     /// Pages that could not be made ahead and holes that could not be punched, since the start.

@@ -20,7 +20,13 @@ use chariot_shm::{
 };
 use hashbrown::HashMap;
 
+use crate::limits::{PINS_REMEMBERED_MAX, SCAN_SLOTS_PER_PASS};
 use crate::message::SessionParts;
+
+/// Most pin slots of a session on one shard.
+const PIN_SLOTS: u32 = chariot_shm::layout::PIN_SLOTS;
+/// What a session costs a scan beside its slots: its words lie in other cache lines.
+const SESSION_COST_SLOTS: u32 = 16;
 
 /// One session on this shard.
 #[derive(Debug)]
@@ -64,7 +70,10 @@ pub(crate) struct Sessions {
     active: Vec<u32>,
     /// Places with posted, unflushed completions.
     dirty: Vec<u32>,
+    /// What the last scan found.
     pins: PinSet,
+    /// Pin slots read in this round.
+    slots_read: u32,
     expulsions: u64,
     /// Expelled, and what their objects hold not yet released.
     newly_expelled: Vec<SessionId>,
@@ -72,7 +81,35 @@ pub(crate) struct Sessions {
     unanswered: u64,
 }
 
+/// A look at the pins of all sessions of a tenant that may take many rounds.
+#[derive(Debug)]
+pub(crate) struct SlicedScan {
+    set: PinSet,
+    /// The place that is next; `None` before the fence.
+    next: Option<usize>,
+    /// Slots read so far.
+    pub(crate) slots: u64,
+}
+
+impl SlicedScan {
+    /// Begins a scan that is about `extents`, all of them unlinked.
+    pub(crate) fn new(extents: impl IntoIterator<Item = u64>) -> Self {
+        let mut set = PinSet::with_limit(PINS_REMEMBERED_MAX);
+        set.ask(extents);
+        Self {
+            set,
+            next: None,
+            slots: 0,
+        }
+    }
+}
+
 impl Sessions {
+    /// A round begins: scans may go on.
+    pub(crate) fn begin_round(&mut self) {
+        self.slots_read = 0;
+    }
+
     /// Takes a session in.
     pub(crate) fn open(&mut self, parts: SessionParts) {
         let session = LocalSession {
@@ -95,6 +132,22 @@ impl Sessions {
         let before = self.by_id.insert(session.id, place);
         assert!(before.is_none(), "a session is opened once");
         self.places[place as usize] = Some(session);
+    }
+
+    /// Takes a session in with its ring open, and nobody who polls its bell.
+    #[cfg(test)]
+    pub(crate) fn open_with_ring(&mut self, parts: SessionParts) {
+        let id = parts.session;
+        self.open(parts);
+        let place = self.by_id[&id] as usize;
+        let session = self.places[place].as_mut().expect("just opened");
+        session.ring = session.memory.ring(0);
+    }
+
+    /// Pin slots read in this round.
+    #[cfg(test)]
+    pub(crate) const fn slots_read(&self) -> u32 {
+        self.slots_read
     }
 
     /// Opens a session's ring; `false` when it is open already or the session is gone.
@@ -367,42 +420,54 @@ impl Sessions {
             .map_or(0, |ring| u64::from(ring.unanswered()))
     }
 
-    /// Collects what a tenant's sessions pin now, and counts the slots read. Everything unlinked
-    /// before this call and not in the set may be reused (no I/O asked). A session with impossible
-    /// words is expelled and what it pins counts.
-    pub(crate) fn scan_pins(&mut self, tenant: TenantId) -> (&PinSet, u64) {
+    /// Goes on with a scan as far as this round's budget allows; the finished one answers what of
+    /// the extents it is about is pinned. A session with impossible words is expelled and what it
+    /// pins counts.
+    ///
+    /// Sessions are looked at whole, in the order of their places: who opens meanwhile cannot find
+    /// what was unlinked before, and who closes pins nothing any more.
+    pub(crate) fn go_on_scanning(
+        &mut self,
+        tenant: TenantId,
+        scan: &mut SlicedScan,
+    ) -> Option<&PinSet> {
         let mut wrong = Vec::new();
-        let mut slots = 0;
-        let mut rings = self
-            .places
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(place, session)| {
-                let session = session.as_mut()?;
-                let is_tenants = session.tenant == tenant;
-                Some((place, session.ring.as_mut().filter(|_| is_tenants)?))
-            })
-            .peekable();
-        if let Some((_, first)) = rings.peek() {
-            let mut scan = PinScan::start(&mut self.pins, first);
-            for (place, ring) in rings {
-                match scan.add(ring) {
-                    Ok(read) => slots += u64::from(read),
-                    Err(error) => wrong.push((place, error)),
-                }
+        for place in scan.next.unwrap_or(0)..self.places.len() {
+            if self.slots_read >= SCAN_SLOTS_PER_PASS {
+                // Before the first ring there is no fence yet, so that nothing is lost by starting
+                // again.
+                scan.next = scan.next.map(|_| place);
+                self.expel_all(wrong);
+                return None;
             }
-            scan.finish();
-        } else {
-            drop(rings);
-            self.pins = PinSet::new();
+            let session = self.places[place].as_mut();
+            let session = session.filter(|session| session.tenant == tenant);
+            let Some(ring) = session.and_then(|session| session.ring.as_mut()) else {
+                continue;
+            };
+            let mut pins = match scan.next {
+                Some(_) => PinScan::resume(&mut scan.set),
+                None => PinScan::start(&mut scan.set, ring),
+            };
+            scan.next = Some(place);
+            let slots = pins.add(ring).unwrap_or_else(|error| {
+                wrong.push((place, error));
+                PIN_SLOTS
+            });
+            scan.slots += u64::from(slots);
+            self.slots_read += slots + SESSION_COST_SLOTS;
         }
+        PinScan::resume(&mut scan.set).finish();
+        std::mem::swap(&mut self.pins, &mut scan.set);
+        self.expel_all(wrong);
+        Some(&self.pins)
+    }
+
+    fn expel_all(&mut self, wrong: Vec<(usize, RingError)>) {
         for (place, error) in wrong {
-            self.expel(
-                Place(u32::try_from(place).expect("bounded by sessions_max")),
-                &error,
-            );
+            let place = u32::try_from(place).expect("bounded by sessions_max");
+            self.expel(Place(place), &error);
         }
-        (&self.pins, slots)
     }
 
     /// Collects what one session pins now; what it has written wrongly expels it.

@@ -13,7 +13,7 @@ use chariot_base::limits::{GRANULE_BYTES, SLAB_LEN_MAX};
 use chariot_base::{Extent, GranuleIndex, SessionId, TenantId};
 use chariot_memory::{
     ArenaMemory, ExtentAllocator, IoPins, LeaseBook, OutOfMemoryQueue, Quarantine,
-    QuarantineReason, SlotSet, SweepPass, eviction_price,
+    QuarantineReason, SlotSet, SweepPass, SweepTicket, eviction_price,
 };
 use chariot_proto::{KeyHash, KeySecret};
 use chariot_shm::SubmissionFlags;
@@ -28,9 +28,12 @@ use crate::limits::{
 use crate::metadata::MetadataPool;
 use crate::objects::{Objects, Reserving};
 use crate::request::Request;
-use crate::session::{Place, Sessions};
+use crate::session::{Place, Sessions, SlicedScan};
 use crate::tier::spill::Spills;
 use crate::waiting::Waiter;
+
+#[cfg(test)]
+mod tests;
 
 /// Extents judged in one sweep.
 const SWEEP_BUDGET: usize = 4096;
@@ -73,6 +76,16 @@ pub(crate) enum LeaseFor {
     },
 }
 
+/// A sweep whose pins are being collected.
+#[derive(Debug)]
+struct Sweeping {
+    ticket: SweepTicket,
+    scan: SlicedScan,
+    /// Extents to be judged that had I/O under way at the start: a completion that names one may
+    /// have been posted after its session was looked at.
+    io_held: Vec<u64>,
+}
+
 /// One tenant's share of a shard.
 #[derive(Debug)]
 pub(crate) struct TenantShard {
@@ -110,6 +123,8 @@ pub(crate) struct TenantShard {
     pub(crate) unburied: Vec<KeyHash>,
     effects: Effects,
     freed: Vec<Extent>,
+    /// The sweep under way: its pins are collected over several rounds.
+    sweeping: Option<Sweeping>,
     /// Retired since the last sweep.
     unswept: usize,
     /// When the last sweep was.
@@ -154,6 +169,7 @@ impl TenantShard {
             unburied: Vec::new(),
             effects: Effects::new(),
             freed: Vec::new(),
+            sweeping: None,
             unswept: 0,
             swept_ns: 0,
             pinned_interval_ns: PINNED_INTERVAL_NS,
@@ -177,7 +193,7 @@ impl TenantShard {
         if let Some(extent) = self.extents.allocate(len) {
             return Some(extent);
         }
-        if self.unswept > 0
+        if (self.unswept > 0 || self.sweeping.is_some())
             && self.sweep(sessions, now_ns) > 0
             && let Some(extent) = self.extents.allocate(len)
         {
@@ -190,6 +206,11 @@ impl TenantShard {
         // Reads through the index left notes: who was read lately must not go first.
         self.hear_notes(sessions, None);
         for round in 0..EVICTION_ROUNDS {
+            if self.sweeping.is_some() {
+                // What was evicted is not free before the scan ends, in a later round: to evict
+                // more would empty the cache for nothing.
+                return None;
+            }
             if self.spills.is_enough_for(len) {
                 // Room comes when the device has written what is on its way.
                 break;
@@ -201,10 +222,12 @@ impl TenantShard {
                 return Some(extent);
             }
         }
-        if self.quarantine.is_empty() && !sessions.last_pins().is_empty() {
+        if self.sweeping.is_none() && self.quarantine.is_empty() && !sessions.last_pins().is_empty()
+        {
             // Nothing was swept, so nothing was scanned: without this look a pin that has fallen
             // would protect its entry from eviction for ever.
-            sessions.scan_pins(self.id);
+            self.begin_sweep(now_ns);
+            self.sweep(sessions, now_ns);
         }
         None
     }
@@ -466,7 +489,9 @@ impl TenantShard {
     /// Whether a pin scan pays: enough was retired, or what was retired has waited for a while, or
     /// the grace of a dead session's leases has ended. Whoever needs memory sweeps without asking.
     pub(crate) fn wants_sweep(&self, now_ns: u64) -> bool {
-        self.unswept >= SWEEP_BATCH || self.next_sweep_ns().is_some_and(|due_ns| due_ns <= now_ns)
+        self.unswept >= SWEEP_BATCH
+            || self.is_sweeping()
+            || self.next_sweep_ns().is_some_and(|due_ns| due_ns <= now_ns)
     }
 
     /// When the next sweep is due by time alone.
@@ -485,17 +510,29 @@ impl TenantShard {
         }
     }
 
-    /// Scans the pins and frees what nobody holds; returns how many extents came free.
+    /// Scans the pins and frees what nobody holds; returns how many extents came free. A scan that
+    /// this round has no time for is gone on with by the next call.
     pub(crate) fn sweep(&mut self, sessions: &mut Sessions, now_ns: u64) -> usize {
-        let ticket = self.quarantine.ticket();
-        self.unswept = 0;
-        self.swept_ns = now_ns;
-        if self.quarantine.is_empty() {
-            return 0;
+        if self.sweeping.is_none() {
+            if self.quarantine.is_empty() {
+                self.unswept = 0;
+                self.swept_ns = now_ns;
+                return 0;
+            }
+            self.begin_sweep(now_ns);
         }
-        let (pins, slots) = sessions.scan_pins(self.id);
-        self.pinned_interval_ns = PINNED_INTERVAL_NS.max(slots * PINNED_INTERVAL_OF_SLOT_NS);
-        let is_pinned = |extent: Extent| pins.contains(extent.offset);
+        let sweeping = self.sweeping.as_mut().expect("just begun");
+        let Some(pins) = sessions.go_on_scanning(self.id, &mut sweeping.scan) else {
+            return 0;
+        };
+        let Sweeping {
+            ticket,
+            scan,
+            io_held,
+        } = self.sweeping.take().expect("it was scanned for");
+        self.pinned_interval_ns = PINNED_INTERVAL_NS.max(scan.slots * PINNED_INTERVAL_OF_SLOT_NS);
+        let is_pinned =
+            |extent: Extent| pins.was_pinned(extent.offset) || io_held.contains(&extent.offset);
         self.freed.clear();
         let pass = SweepPass {
             ticket,
@@ -514,6 +551,24 @@ impl TenantShard {
             self.dead_due_ns = now_ns + DEAD_RETRY_NS;
         }
         self.freed.len()
+    }
+
+    fn begin_sweep(&mut self, now_ns: u64) {
+        assert!(self.sweeping.is_none(), "one sweep at a time");
+        self.unswept = 0;
+        self.swept_ns = now_ns;
+        let judged = || self.quarantine.next_judged(SWEEP_BUDGET);
+        let io_held = judged().filter(|&extent| self.io_pins.contains(extent));
+        self.sweeping = Some(Sweeping {
+            ticket: self.quarantine.ticket(),
+            io_held: io_held.map(|extent| extent.offset).collect(),
+            scan: SlicedScan::new(judged().map(|extent| extent.offset)),
+        });
+    }
+
+    /// Whether a sweep waits for its next round.
+    pub(crate) const fn is_sweeping(&self) -> bool {
+        self.sweeping.is_some()
     }
 
     /// How many idle bytes each of `session_count` sessions may hold.
@@ -681,197 +736,5 @@ impl TenantShard {
     /// A new session or connection works with this tenant: have room ready.
     pub(crate) fn note_use(&mut self) {
         self.is_used = true;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chariot_memory::ArenaOptions;
-    use chariot_proto::WriteMode;
-    use chariot_shm::index::{IndexMemory, IndexOptions, IndexWriter};
-    use chariot_store::StoreOptions;
-
-    use super::*;
-
-    const SESSION: SessionId = SessionId(7);
-    const KEY: KeyHash = KeyHash { hi: 1, lo: 2 };
-
-    /// A share with one granule and a home that has no other.
-    fn share() -> TenantShard {
-        share_of(&MetadataPool::new(64, 1))
-    }
-
-    fn share_of(pool: &MetadataPool) -> TenantShard {
-        let options = ArenaOptions {
-            virtual_granules: 2,
-            hugetlb: false,
-        };
-        let arena = ArenaMemory::create("test-arena", options).unwrap();
-        let options = IndexOptions::new(64);
-        let memory = IndexMemory::heap(&options).unwrap();
-        let index = IndexWriter::new(memory, &options).unwrap();
-        let mut share = TenantShard::new(
-            TenantId(0),
-            KeySecret([0; 16]),
-            Arc::new(arena),
-            Store::new(
-                index,
-                StoreOptions {
-                    entries_max: pool.promised(),
-                    ..StoreOptions::default()
-                },
-            ),
-            pool.clone(),
-        );
-        share.extents.add_granules(GranuleIndex(0), 1);
-        share.granules.on_exhausted();
-        share
-    }
-
-    fn publish(share: &mut TenantShard, len: u64) -> Extent {
-        publish_as(share, KEY, len)
-    }
-
-    fn publish_as(share: &mut TenantShard, key: KeyHash, len: u64) -> Extent {
-        let extent = share.reserve(len, &mut Sessions::default(), 0).unwrap();
-        let entry = NewEntry {
-            extent,
-            crc: None,
-            expiry_ms: 0,
-            write_mode: WriteMode::NoneEvict,
-            set_if_absent: false,
-        };
-        share.publish(key, &entry, 0).unwrap();
-        extent
-    }
-
-    #[test]
-    fn tenants_of_a_shard_share_one_metadata_budget() {
-        let pool = MetadataPool::new(64, 2);
-        let (mut first, mut second) = (share_of(&pool), share_of(&pool));
-        for (count, share) in [(200, &mut first), (200, &mut second)] {
-            for hi in 0..count {
-                publish_as(share, KeyHash { hi, lo: 9 }, 64);
-            }
-            share.store.check_invariants();
-        }
-        assert_eq!(first.store.len(), 48, "its part and the common half");
-        assert_eq!(second.store.len(), 16, "its part, however late it comes");
-        assert!(first.store.stats().metadata_evictions > 0);
-    }
-
-    #[test]
-    fn a_write_finds_memory_whose_pin_fell_silently() {
-        let (mut share, mut sessions) = (share(), Sessions::default());
-        let extent = publish(&mut share, GRANULE_BYTES);
-        share.io_pins.pin(extent);
-        assert!(share.delete(KEY, 0));
-        assert_eq!(share.sweep(&mut sessions, 1), 0);
-        assert_eq!(share.reserve(4096, &mut sessions, 2), None);
-        assert!(share.io_pins.unpin(extent));
-        assert!(share.reserve(4096, &mut sessions, 3).is_some());
-    }
-
-    #[test]
-    fn what_a_pin_holds_is_looked_at_again_within_50_ms() {
-        let (mut share, mut sessions) = (share(), Sessions::default());
-        let extent = publish(&mut share, 4096);
-        share.io_pins.pin(extent);
-        assert!(share.delete(KEY, 0));
-        let swept_ns = 1_000_000_000;
-        assert_eq!(share.sweep(&mut sessions, swept_ns), 0);
-        let due_ns = share.next_sweep_ns().unwrap();
-        assert!((1..=50_000_000).contains(&(due_ns - swept_ns)));
-        assert!(!share.wants_sweep(due_ns - 1) && share.wants_sweep(due_ns));
-    }
-
-    #[test]
-    fn leases_of_a_dead_session_come_back_by_time_alone() {
-        let (mut share, mut sessions) = (share(), Sessions::default());
-        let lent = share.lend(SESSION, (4096, 1), LeaseFor::Later, &mut sessions, 0);
-        lent.unwrap();
-        share.drop_session(SESSION, Some(1_000_000_000));
-        assert_eq!(share.sweep(&mut sessions, 1), 0);
-        assert!(!share.wants_sweep(999_999_999));
-        assert_eq!(share.next_sweep_ns(), Some(1_000_000_000));
-        assert!(share.wants_sweep(1_000_000_000));
-        assert_eq!(share.sweep(&mut sessions, 1_000_000_000), 1);
-        assert_eq!(share.next_sweep_ns(), None);
-    }
-
-    #[test]
-    fn too_many_slots_are_refused_and_not_queued_for() {
-        let (mut share, mut sessions) = (share(), Sessions::default());
-        let refused = loop {
-            let lent = share.lend(SESSION, (64, 64), LeaseFor::Later, &mut sessions, 0);
-            if let Err(refused) = lent {
-                break refused;
-            }
-        };
-        assert_eq!(refused, NotLent::TooManySlots);
-        let free = share.extents.stats().free;
-        let again = share.lend(SESSION, (64, 64), LeaseFor::Later, &mut sessions, 0);
-        again.unwrap_err();
-        assert_eq!(
-            share.extents.stats().free,
-            free,
-            "what was not lent is free"
-        );
-    }
-
-    #[test]
-    fn slots_ahead_stay_within_the_budget_and_the_excess_is_asked_back() {
-        let (mut share, mut sessions) = (share(), Sessions::default());
-        let mut lent = 0;
-        // One granule, one session: half of what is left free, each time anew.
-        while let Ok(run) = share.lend(SESSION, (1 << 20, 4), LeaseFor::Later, &mut sessions, 0) {
-            lent += run.bytes();
-        }
-        assert!(lent >= 16 << 20, "{lent}");
-        assert!(lent <= GRANULE_BYTES / 3 + (1 << 20), "{lent}");
-        assert_eq!(share.lease_excess(SESSION, 1), 0);
-        let excess = share.lease_excess(SESSION, 64);
-        assert!(excess > lent / 2, "{excess} of {lent}");
-        assert_eq!(share.lease_excess(SessionId(8), 64), 0, "it holds nothing");
-    }
-
-    #[test]
-    fn a_session_that_asks_slot_by_slot_gets_its_part_and_no_more() {
-        let (mut share, mut sessions) = (share(), Sessions::default());
-        let purpose = LeaseFor::Now {
-            most_bytes: GRANULE_BYTES / 2,
-        };
-        let mut lent = 0;
-        while let Ok(run) = share.lend(SESSION, (4 << 20, 1), purpose, &mut sessions, 0) {
-            lent += run.bytes();
-        }
-        assert_eq!(lent, GRANULE_BYTES / 2);
-        // Another one is served all the same, also with more than its part: it holds nothing else.
-        let other = SessionId(8);
-        let large = share.lend(other, (20 << 20, 1), purpose, &mut sessions, 0);
-        assert_eq!(large.unwrap().bytes(), 20 << 20);
-    }
-
-    #[test]
-    fn a_granule_is_closed_once_however_often_the_home_asks() {
-        let mut share = share();
-        let granule = GranuleIndex(0);
-        assert_eq!(share.begin_vacate(Some(granule)), Some(granule));
-        assert_eq!(share.begin_vacate(Some(granule)), None);
-        assert_eq!(share.begin_vacate(None), None);
-        assert_eq!(share.begin_vacate(Some(GranuleIndex(1))), None, "not held");
-    }
-
-    #[test]
-    fn a_granule_is_emptied_in_bounded_steps() {
-        let (mut share, mut sessions) = (share(), Sessions::default());
-        for hi in 0..3 {
-            publish_as(&mut share, KeyHash { hi, lo: 9 }, 4096);
-        }
-        let granule = share.begin_vacate(None).unwrap();
-        let mut vacating = Vacating::new(granule, 0);
-        assert!(!share.vacate_step(&mut vacating, 2, &mut sessions, 1));
-        assert_eq!(share.store.len(), 1, "no more than the budget");
-        assert!(share.vacate_step(&mut vacating, 2, &mut sessions, 2));
     }
 }

@@ -115,6 +115,7 @@ fn full_snapshot() -> Snapshot {
             sessions_refused: 1,
             session_bytes: 1,
             session_committed_bytes: 1,
+            session_remote_bytes: 1,
             session_max_bytes: 1,
             populate_failures: 1,
             populated_bytes: 1,
@@ -191,7 +192,7 @@ fn every_number_of_a_snapshot_feeds_a_metric() {
         .iter()
         .filter(|m| matches!(m.feed, Feed::Shard(_)))
         .count();
-    let nodes = 10; // the node's own numbers; the accounted sum has the process's in it
+    let nodes = 11; // the node's own numbers; the accounted sum has the process's in it
     assert_eq!(
         count(&quiet),
         numbers + others + nodes + QUARANTINE_REASONS.len()

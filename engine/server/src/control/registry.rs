@@ -3,7 +3,8 @@
 //! Lives on: control thread; remote sessions are entered by the shard that accepted them. Bounds:
 //! `sessions_max`, and the bytes that all sessions together may make the node commit
 //! (`session_memory_bytes`): what a client can touch is counted in full when the session opens,
-//! because nothing could stop it from touching it later.
+//! because nothing could stop it from touching it later. Remote sessions count with their buffers,
+//! and with the long bodies of requests while those are served.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -14,7 +15,7 @@ use chariot_base::SessionId;
 use chariot_shm::{Mapping, ServerSession};
 use tokio::io::unix::AsyncFd;
 
-use crate::limits::{STAGING_BYTES, STAGING_MIN_BYTES};
+use crate::limits::{REMOTE_SESSION_BYTES, STAGING_BYTES, STAGING_MIN_BYTES};
 use crate::seam::SessionSummary;
 
 /// What it takes to turn on a local session.
@@ -75,16 +76,16 @@ impl SessionMemory {
 /// What a newcomer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Need {
-    /// Bytes of rings and pins; 0 for a remote session.
+    /// Bytes of rings and pins, or of a remote session's buffers.
     pub(crate) session_bytes: u64,
     /// Whether it writes through staging memory.
     pub(crate) is_strict: bool,
 }
 
 impl Need {
-    /// What a remote session needs: no memory that it could touch.
+    /// What a remote session needs: buffers of the daemon's own.
     pub(crate) const REMOTE: Self = Self {
-        session_bytes: 0,
+        session_bytes: REMOTE_SESSION_BYTES,
         is_strict: false,
     };
 }
@@ -119,10 +120,27 @@ pub(crate) enum Full {
     },
 }
 
+/// Bytes lent for one long request; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Lent<'a> {
+    registry: &'a Registry,
+    bytes: u64,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.registry.lock();
+        inner.committed -= self.bytes;
+        inner.lent -= self.bytes;
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     open: BTreeMap<u64, Record>,
     committed: u64,
+    /// Lent for the long bodies of remote sessions; part of `committed`.
+    lent: u64,
     opened: u64,
     refused: u64,
 }
@@ -195,6 +213,30 @@ impl Registry {
         };
         inner.open.insert(id.0, record);
         Ok(Entered { id, staging_bytes })
+    }
+
+    /// Lends memory for a request with a long body, for as long as it is served; `None` when the
+    /// sessions' memory is used up.
+    pub(crate) fn lend(&self, bytes: u64) -> Option<Lent<'_>> {
+        let mut inner = self.lock();
+        if self.memory_max - inner.committed < bytes {
+            return None;
+        }
+        inner.committed += bytes;
+        inner.lent += bytes;
+        drop(inner);
+        Some(Lent {
+            registry: self,
+            bytes,
+        })
+    }
+
+    /// Bytes that remote sessions may fill now.
+    pub(crate) fn remote_bytes(&self) -> u64 {
+        let inner = self.lock();
+        let remote = inner.open.values();
+        let remote = remote.filter(|record| record.summary.transport == "tcp");
+        remote.map(|record| record.committed).sum::<u64>() + inner.lent
     }
 
     /// Notes a session's memories, so that they are counted until it is closed.
@@ -290,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_and_a_close_makes_room() {
-        let registry = Registry::new(1, 0);
+        let registry = Registry::new(1, REMOTE_SESSION_BYTES);
         let first = open(&registry, Need::REMOTE).unwrap();
         assert_eq!(open(&registry, Need::REMOTE), Err(Full::Sessions(1)));
         registry.close(first.id);
@@ -337,9 +379,30 @@ mod tests {
     }
 
     #[test]
+    fn remote_sessions_and_their_long_requests_count_like_any_other() {
+        let registry = Registry::new(9, 2 * REMOTE_SESSION_BYTES);
+        let first = registry.open(Need::REMOTE, |id| SessionSummary {
+            id: id.0,
+            transport: "tcp",
+            ..SessionSummary::default()
+        });
+        let long = registry.lend(REMOTE_SESSION_BYTES).unwrap();
+        assert_eq!(registry.remote_bytes(), 2 * REMOTE_SESSION_BYTES);
+        assert!(registry.lend(1).is_none());
+        let refused = open(&registry, Need::REMOTE).unwrap_err();
+        assert!(matches!(refused, Full::Memory { left: 0, .. }), "{refused}");
+        drop(long);
+        let second = open(&registry, Need::REMOTE).unwrap();
+        registry.close(first.unwrap().id);
+        registry.close(second.id);
+        assert_eq!(registry.committed_bytes().0, 0);
+        assert_eq!(registry.remote_bytes(), 0);
+    }
+
+    #[test]
     #[should_panic(expected = "closed once")]
     fn closing_twice_is_a_bug() {
-        let registry = Registry::new(1, 0);
+        let registry = Registry::new(1, REMOTE_SESSION_BYTES);
         let Entered { id, .. } = open(&registry, Need::REMOTE).unwrap();
         registry.close(id);
         registry.close(id);

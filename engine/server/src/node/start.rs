@@ -68,14 +68,20 @@ fn kernel(what: &str) -> impl Fn(io::Error) -> StartError + '_ {
     }
 }
 
-/// What one shard's thread starts with.
+/// A shard's place and what its thread starts with.
 struct Seat {
     seat: ShardSeat,
+    parts: Parts,
+    /// Its files of the SSD tier.
+    ssd: Option<(ShardPartitions, SsdOptions)>,
+}
+
+/// What the main task of a shard works with.
+struct Parts {
     boxes: Mailboxes<ShardMessage>,
     orders: ControlReceiver<ShardMessage>,
     listener: TcpListener,
     ready: oneshot::Sender<()>,
-    ssd: Option<(ShardPartitions, SsdOptions)>,
 }
 
 impl Node {
@@ -124,7 +130,8 @@ impl Node {
             nonce_count: AtomicU64::new(0),
             options,
         });
-        let joins = spawn(&shared, seats)?;
+        let home = home(&shared).map_err(kernel("helper threads for memory"))?;
+        let joins = spawn(&shared, seats, home)?;
         await_ready(readies).await?;
         let default = shared.tenant(DEFAULT_TENANT).await;
         default.map_err(|error| failed(error.to_string(), "see --doctor"))?;
@@ -213,10 +220,12 @@ fn seats(options: &NodeOptions, auto_spin_us: u32) -> Result<Seats, StartError> 
         readies.push(started);
         all.push(Seat {
             seat,
-            boxes,
-            orders,
-            listener,
-            ready,
+            parts: Parts {
+                boxes,
+                orders,
+                listener,
+                ready,
+            },
             ssd: None,
         });
     }
@@ -251,22 +260,15 @@ fn bind_unix(options: &NodeOptions) -> Result<UnixListener, StartError> {
 fn spawn(
     shared: &Arc<Shared>,
     seats: Vec<Seat>,
+    home: GranuleHome,
 ) -> Result<Vec<ShardJoin<io::Result<()>>>, StartError> {
     let mut joins = Vec::new();
-    for seat in seats {
-        let Seat {
-            seat,
-            boxes,
-            orders,
-            listener,
-            ready,
-            ssd,
-        } = seat;
-        let shared = Arc::clone(shared);
-        let join = ShardExecutor::spawn(seat, move |context| {
-            let doors = (listener, ready);
-            main(shared, context, boxes, orders, doors, ssd)
-        });
+    // For the first shard.
+    let mut home = Some(home);
+    for Seat { seat, parts, ssd } in seats {
+        let (shared, home) = (Arc::clone(shared), home.take());
+        let join =
+            ShardExecutor::spawn(seat, move |context| main(shared, context, parts, home, ssd));
         joins.push(join.map_err(|error| failed(error.to_string(), "see chariotd --doctor"))?);
     }
     Ok(joins)
@@ -288,17 +290,18 @@ async fn await_ready(readies: Vec<oneshot::Receiver<()>>) -> Result<(), StartErr
 async fn main(
     shared: Arc<Shared>,
     context: ShardContext,
-    boxes: Mailboxes<ShardMessage>,
-    orders: ControlReceiver<ShardMessage>,
-    (listener, ready): (TcpListener, oneshot::Sender<()>),
+    parts: Parts,
+    home: Option<GranuleHome>,
     ssd: Option<(ShardPartitions, SsdOptions)>,
 ) -> io::Result<()> {
+    let Parts {
+        boxes,
+        orders,
+        listener,
+        ready,
+    } = parts;
     let id = context.shard();
-    let home = if id == ShardId(0) {
-        Some(home(&shared)?)
-    } else {
-        None
-    };
+    assert_eq!(home.is_some(), id == ShardId(0));
     let mail = Mail::new(id, boxes);
     let shard = Rc::new(RefCell::new(Shard::new(id, shared, mail, home)));
     if let Some((partitions, options)) = ssd {
@@ -327,7 +330,7 @@ fn home(shared: &Arc<Shared>) -> io::Result<GranuleHome> {
     let to_home = shared.senders[0].clone();
     GranuleHome::new(ledger_options(&shared.options), move |done| {
         let mut message = ShardMessage::Populated(done);
-        // 16 jobs are under way at most and the queue holds 1,024 messages: full means that the
+        // 19 jobs are under way at most and the queue holds 1,024 messages: full means that the
         // home stands still.
         while let Err(back) = to_home.try_send(message) {
             message = back;

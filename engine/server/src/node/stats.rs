@@ -14,7 +14,7 @@ pub(crate) struct ShardReport {
     pub(crate) shard: ShardStats,
     /// The ledger's, from the granule home.
     pub(crate) home: Option<LedgerStats>,
-    /// Jobs of the populate thread that failed; known to the granule home.
+    /// Jobs of the populate threads that failed; known to the granule home.
     pub(crate) populate_failures: u64,
 }
 

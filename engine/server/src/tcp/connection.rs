@@ -15,7 +15,7 @@ use chariot_shard::{DataRing, IoFd, ShardContext};
 
 use crate::control::handshake::{self, Admitted};
 use crate::control::registry::Need;
-use crate::limits::{BODY_STEP_BYTES, HANDSHAKE_MS};
+use crate::limits::{BODY_COUNTED, BODY_STEP_BYTES, HANDSHAKE_MS};
 use crate::node::Shared;
 use crate::shard::Shard;
 use crate::tcp::context::{ConnectionEnd, Peer};
@@ -203,6 +203,7 @@ async fn introduce(
 /// Answers requests until the connection ends, and says why it did.
 async fn requests(peer: &Peer) -> ConnectionEnd {
     let limits = FrameLimits::with_payload_max(peer.shard.borrow().shared.payload_max());
+    let shared = std::sync::Arc::clone(&peer.shard.borrow().shared);
     let mut head = Vec::new();
     let mut body = Vec::new();
     loop {
@@ -228,12 +229,25 @@ async fn requests(peer: &Peer) -> ConnectionEnd {
             },
         };
         peer.shard.borrow_mut().requests += 1;
+        let is_long = header.body_len as usize > BODY_STEP_BYTES;
+        let lent = is_long.then(|| {
+            let counted = u64::from(header.body_len) * BODY_COUNTED;
+            shared.registry.lend(counted)
+        });
         let answered = async {
+            if let Some(None) = &lent {
+                peer.skip(u64::from(header.body_len) + header.payload_len)
+                    .await?;
+                let text = "no session memory is left for so long a request; send less at once";
+                peer.refuse(&header, Status::Busy, text).await?;
+                return Ok(body);
+            }
             let body = receive_body(peer, &header, body).await?;
             request(peer, &header, &body).await?;
             Ok(body)
         };
         let answered = answered.await;
+        drop(lent);
         peer.shard.borrow_mut().requests -= 1;
         body = match answered {
             Ok(body) => body,

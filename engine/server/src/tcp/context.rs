@@ -132,7 +132,10 @@ impl Peer {
             .expect("the answer is within its limits");
         let bytes = out.len() as u64;
         let sending = self.ring.send_all_bytes(&self.socket, out);
-        let (sent, out) = self.paced(bytes, sending).await?;
+        let (sent, mut out) = self.paced(bytes, sending).await?;
+        // The longest answers are rare: an idle connection does not keep their memory.
+        out.clear();
+        out.shrink_to(crate::limits::BODY_STEP_BYTES);
         self.out.replace(out);
         Ok(sent?)
     }
@@ -155,7 +158,7 @@ impl Peer {
         while len > 0 {
             let piece = usize::try_from(len)
                 .unwrap_or(usize::MAX)
-                .min(crate::limits::COPY_SLICE_BYTES);
+                .min(crate::limits::SCRATCH_BYTES);
             scratch.resize(piece, 0);
             let receiving = self.ring.recv_exact_bytes(&self.socket, scratch, 0);
             let (received, back) = self.paced(piece as u64, receiving).await?;

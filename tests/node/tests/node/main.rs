@@ -8,6 +8,8 @@ mod deaths;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod fresh;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod objects;

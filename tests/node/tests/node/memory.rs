@@ -86,7 +86,8 @@ fn kept_values_are_never_evicted_and_a_full_arena_says_so_at_the_deadline() {
             WriteMode::None,
             Duration::from_secs(2),
         );
-        assert!(is_refused(status_of(over)), "{name}");
+        // Over TCP all of it is sent and dropped before the answer comes.
+        assert!(is_refused_in_a_hurry(status_of(over)), "{name}");
         let read = client.get(kept[0].as_bytes(), &chariot_client::GetOptions::default());
         assert!(read.unwrap().unwrap() == value, "{name}");
         a_waiting_write_is_served(&daemon, &client, &kept);

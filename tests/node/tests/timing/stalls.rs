@@ -1,6 +1,7 @@
 //! No request waits beyond its time off the CPU; an idle daemon rests; a large one starts at once.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chariot_client::{GetOptions, SetOptions};
@@ -31,6 +32,15 @@ impl Drop for Hog {
     }
 }
 
+/// Ends the thread that stops the daemon, also when the test fails: the scope waits for it.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Time that all threads of a process have waited for a CPU.
 fn run_delay(process: &str) -> Duration {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else {
@@ -57,13 +67,13 @@ fn no_stall(time: Duration) {
     let cores = std::thread::available_parallelism().unwrap().get();
     let hogs: Vec<Hog> = (0..3 * cores).map(|_| Hog::start()).collect();
     let process = daemon.pid();
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let (mut longest, mut requests) = (Duration::ZERO, 0_u64);
     let longest_stop = std::thread::scope(|scope| {
         let stopping = scope.spawn(|| {
             let mut signals = Signals::start();
             let (mut random, mut longest) = (0x9e37_79b9_u64, Duration::ZERO);
-            while !stop.load(std::sync::atomic::Ordering::Acquire) {
+            while !stop.load(Ordering::Acquire) {
                 random = random
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1);
@@ -79,6 +89,7 @@ fn no_stall(time: Duration) {
             }
             longest
         });
+        let stop = Stop(&stop);
         let start = Instant::now();
         while start.elapsed() < time {
             let client = if requests % 4 == 3 { &remote } else { &local };
@@ -90,14 +101,21 @@ fn no_stall(time: Duration) {
                 ..SetOptions::default()
             };
             let value = pattern::value(3_000, requests % 64);
-            client.set(key.as_bytes(), &value, &options).unwrap();
-            let read = client.get(key.as_bytes(), &GetOptions::default()).unwrap();
-            assert!(read.is_some_and(|read| read == value));
+            let set = client.set(key.as_bytes(), &value, &options);
+            let read = client.get(key.as_bytes(), &GetOptions::default());
+            let (Ok(_), Ok(read)) = (&set, read.as_ref()) else {
+                let kicks = daemon.metrics().total("chariot_watchdog_kicks_total");
+                panic!(
+                    "pair {requests}, {:?} later: {set:?}, {read:?}, {kicks} kicks",
+                    sent.elapsed()
+                );
+            };
+            assert!(read.as_ref().is_some_and(|read| *read == value));
             let waited = sent.elapsed();
             longest = longest.max(waited.saturating_sub(delays().saturating_sub(before)));
             requests += 1;
         }
-        stop.store(true, std::sync::atomic::Ordering::Release);
+        drop(stop);
         stopping.join().unwrap()
     });
     drop(hogs);

@@ -6,22 +6,61 @@ use crate::sync::{Memory, Step};
 
 /// The extents found pinned by one scan.
 ///
-/// Lives on: owner shard; kept and reused from scan to scan. A sorted list: no hashing that a
+/// Lives on: owner shard; kept and reused from scan to scan. Sorted lists: no hashing that a
 /// hostile client's pins could degrade. Memory: 8 bytes for each pin found, at most 16,640 pins and
-/// 128 completions a session.
-#[derive(Debug, Default)]
+/// 128 completions a session, and never more than the set's limit; 16 bytes for each extent that is
+/// asked about, which are found whatever the limit.
+#[derive(Debug)]
 pub struct PinSet {
     words: Vec<u64>,
     sorted: bool,
+    /// Most words kept.
+    limit: usize,
+    /// Extents that the scan is about, and whether each was seen; sorted.
+    asked: Vec<(u64, bool)>,
+}
+
+impl Default for PinSet {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl PinSet {
-    /// Makes an empty set.
-    pub fn new() -> Self {
-        Self::default()
+    /// Makes an empty set that remembers every pin.
+    pub const fn new() -> Self {
+        Self::with_limit(usize::MAX)
     }
 
-    /// Says whether the extent that starts at byte `extent` of the arena is pinned. O(log n).
+    /// Makes an empty set that remembers up to `limit` pins beside those asked about.
+    pub const fn with_limit(limit: usize) -> Self {
+        Self {
+            words: Vec::new(),
+            sorted: false,
+            limit,
+            asked: Vec::new(),
+        }
+    }
+
+    /// Says which extents, by the byte of the arena where each starts, the next scan is about.
+    /// Call it before [`PinScan::start`]. O(n log n).
+    pub fn ask(&mut self, extents: impl IntoIterator<Item = u64>) {
+        let words = extents.into_iter().map(|extent| (pin_word(extent), false));
+        self.asked.clear();
+        self.asked.extend(words);
+        self.asked.sort_unstable();
+    }
+
+    /// Says whether one of the extents asked about was found pinned; of any other extent that it
+    /// was, since nobody has looked. O(log n).
+    pub fn was_pinned(&self, extent: u64) -> bool {
+        let word = pin_word(extent);
+        let place = self.asked.binary_search_by_key(&word, |&(asked, _)| asked);
+        place.map_or(true, |place| self.asked[place].1)
+    }
+
+    /// Says whether the extent that starts at byte `extent` of the arena is pinned. O(log n). A set
+    /// with a limit may have forgotten it.
     ///
     /// # Panics
     ///
@@ -34,7 +73,7 @@ impl PinSet {
         self.words.binary_search(&pin_word(extent)).is_ok()
     }
 
-    /// Answers how many distinct extents are pinned.
+    /// Answers how many distinct extents are pinned, up to the set's limit.
     pub fn len(&self) -> usize {
         self.words.len()
     }
@@ -50,8 +89,14 @@ impl PinSet {
     }
 
     pub(crate) fn insert_word(&mut self, word: u64) {
-        self.words.push(word);
-        self.sorted = false;
+        let place = self.asked.binary_search_by_key(&word, |&(asked, _)| asked);
+        if let Ok(place) = place {
+            self.asked[place].1 = true;
+        }
+        if self.words.len() < self.limit {
+            self.words.push(word);
+            self.sorted = false;
+        }
     }
 }
 
@@ -72,7 +117,15 @@ impl<'set> PinScan<'set> {
     pub fn start<M: Memory>(set: &'set mut PinSet, memory_of: &ServerRing<M>) -> Self {
         set.words.clear();
         set.sorted = true;
+        for asked in &mut set.asked {
+            asked.1 = false;
+        }
         memory_of.client_memory().0.fence(Step::ScanFence);
+        Self { set }
+    }
+
+    /// Goes on with a scan into `set` that was started in an earlier turn and is not finished.
+    pub const fn resume(set: &'set mut PinSet) -> Self {
         Self { set }
     }
 

@@ -175,3 +175,28 @@ fn threads_take_and_give_back_slots_without_losing_any() {
     assert_eq!(pins.held(), 0);
     assert!(scan(&mut server).0.is_empty());
 }
+
+#[test]
+fn what_is_asked_about_is_found_beyond_the_limit_and_over_many_turns() {
+    let Pair {
+        pins, mut server, ..
+    } = pair();
+    let mut other = pair();
+    let _first = pins.acquire(64).unwrap();
+    let _second = pins.acquire(128).unwrap();
+    let _third = other.pins.acquire(1 << 40).unwrap();
+    let mut set = PinSet::with_limit(1);
+    set.ask([1 << 40, 128, 192]);
+    let mut scan = PinScan::start(&mut set, &server);
+    scan.add(&mut server).unwrap();
+    let mut scan = PinScan::resume(&mut set);
+    scan.add(&mut other.server).unwrap();
+    scan.finish();
+    assert_eq!(set.len(), 1, "the limit");
+    assert!(set.was_pinned(128) && set.was_pinned(1 << 40));
+    assert!(!set.was_pinned(192));
+    assert!(set.was_pinned(64), "nobody asked");
+    // The next scan begins anew.
+    PinScan::start(&mut set, &server).finish();
+    assert!(!set.was_pinned(128));
+}
