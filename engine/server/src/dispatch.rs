@@ -92,6 +92,8 @@ fn execute(shard: &mut Shard, request: &Request<'_>, opcode: Opcode) -> Outcome 
         Opcode::ObjectRef => handlers::object_ref::handle(shard, request),
         Opcode::ObjectNest => handlers::object_nest::handle(shard, request),
         Opcode::ObjectBind => handlers::object_bind::handle(shard, request),
+        Opcode::DeviceOp => handlers::device_op::handle(shard, request),
+        Opcode::DeviceLink => handlers::device_link::handle(shard, request),
         Opcode::MultiSetTx => handlers::multi_set_tx::handle(shard, request),
         // Prefix is a question over many shards: the SDK asks Exist of each and counts. Notes have
         // a ring of their own.

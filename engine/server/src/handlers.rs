@@ -4,6 +4,8 @@
 pub(crate) mod calls;
 pub(crate) mod cancel;
 pub(crate) mod delete;
+pub(crate) mod device_link;
+pub(crate) mod device_op;
 pub(crate) mod exist;
 pub(crate) mod expire;
 pub(crate) mod get;

@@ -9,6 +9,7 @@ pub mod seam;
 
 mod call;
 mod control;
+mod devices;
 mod dispatch;
 mod granules;
 mod handlers;

@@ -16,6 +16,7 @@ use chariot_shm::{Mapping, ServerSession};
 use tokio::sync::oneshot;
 
 use crate::call::{Call, Reply};
+use crate::devices::DeviceMessage;
 use crate::node::ShardReport;
 use crate::objects::ObjectMessage;
 use crate::seam::SessionSummary;
@@ -47,6 +48,8 @@ pub(crate) enum ShardMessage {
     },
     /// About objects and transactions, between shards.
     Object(ObjectMessage),
+    /// To the shard that keeps links: an order for a port.
+    Device(DeviceMessage),
     /// About a segment of the SSD tier.
     Segment(SegmentNote),
     /// Between shards and the granule home.

@@ -422,6 +422,7 @@ pub(crate) fn round(shard: &mut Shard) -> bool {
         worked |= overdue(shard, tenant);
         worked |= departing(shard, tenant);
         worked |= orphans(shard, tenant);
+        worked |= crate::devices::round(shard, tenant);
     }
     worked
 }

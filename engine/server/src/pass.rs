@@ -14,6 +14,7 @@ use chariot_proto::Status;
 use chariot_shard::{ControlReceiver, DataRing, Pass, Progress};
 use chariot_shm::clock;
 
+use crate::devices;
 use crate::dispatch;
 use crate::granules::{GranuleHome, Vacating};
 use crate::handlers::{calls, staged_publish};
@@ -157,6 +158,7 @@ impl ShardPass {
                 }
             },
             ShardMessage::Object(message) => objects::on_message(shard, message),
+            ShardMessage::Device(message) => devices::on_message(shard, &message),
             ShardMessage::Granule(message) => granule(shard, message),
             ShardMessage::Segment(note) => tier::on_note(shard, note),
             ShardMessage::Populated(done) => {
@@ -377,6 +379,7 @@ impl ShardPass {
             sooner(tenant.waiters.next_deadline_ns());
             sooner(tenant.next_sweep_ns());
             sooner(tenant.objects.next_deadline_ns());
+            sooner(tenant.devices.next_deadline_ns());
             if !tenant.waiters.is_empty() {
                 sooner(Some(shard.now_ns + WAITER_RETRY_MS * 1_000_000));
             }

@@ -21,6 +21,7 @@ use chariot_store::{
     Blocked, Dropped, Effects, InsertError, Inserted, NewEntry, RetireReason, Store, TxId,
 };
 
+use crate::devices::Devices;
 use crate::granules::{GranuleState, Vacating};
 use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
@@ -115,6 +116,8 @@ pub(crate) struct TenantShard {
     pub(crate) wait_timeouts: u64,
     /// Latches, references, nested keys, seals and transactions.
     pub(crate) objects: Objects,
+    /// Objects that lie on accelerators.
+    pub(crate) devices: Devices,
     /// The shard's records that no tenant has yet.
     metadata: MetadataPool,
     /// What eviction took out and the SSD tier has not written yet.
@@ -165,6 +168,7 @@ impl TenantShard {
             waits: 0,
             wait_timeouts: 0,
             objects: Objects::default(),
+            devices: Devices::default(),
             spills: Spills::default(),
             unburied: Vec::new(),
             effects: Effects::new(),
@@ -392,6 +396,7 @@ impl TenantShard {
     /// Begins to release what a session that ended, or was expelled, held of objects.
     pub(crate) fn drop_objects(&mut self, session: SessionId) {
         self.objects.drop_session(session);
+        self.devices.drop_session(session);
     }
 
     /// Deletes a key; says whether it was there. One that is referred to goes with the last

@@ -25,6 +25,8 @@ pub mod limits;
 mod effects;
 mod entry;
 mod ages;
+mod device_links;
+mod device_objects;
 mod latches;
 mod links;
 mod nesting;
@@ -37,6 +39,10 @@ mod transactions;
 mod watchers;
 mod wheel;
 
+pub use device_links::{DeviceLinks, LinkEffect, Opened};
+pub use device_objects::{
+    DeviceEffect, DeviceGrant, DeviceObjects, DeviceOffer, DeviceTake, DeviceTaken,
+};
 pub use effects::{Effects, LastWords, RetireReason, Retired};
 pub use entry::{EntryView, InsertError, Inserted, NewEntry, RecordFlags};
 pub use latches::{Known, Latch, LatchKind, Latches, Released, Taken};

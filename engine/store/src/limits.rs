@@ -53,6 +53,41 @@ pub const RESERVED_MAX: usize = 4096;
 /// Transactions that one shard decides at a time, of one tenant: 1,024.
 pub const OPEN_MAX: usize = 1024;
 
+/// Objects of accelerators in the directory of one tenant on one shard: 65,536, some 13 MiB at 200
+/// bytes; the next one is answered `Busy`.
+pub const DEVICE_OBJECTS_MAX: usize = 1 << 16;
+
+/// Runs of equal blobs of all these objects: 2^18, at 16 bytes 4 MiB.
+pub const DEVICE_RUNS_MAX: usize = 1 << 18;
+
+/// Providers of all these objects: 2^18, at 32 bytes 8 MiB. A receiver beyond it receives, and
+/// provides nothing.
+pub const DEVICE_PROVIDERS_MAX: usize = 1 << 18;
+
+/// Transfers under way of one tenant on one shard: 65,536, some 5 MiB at 80 bytes.
+pub const DEVICE_TRANSFERS_MAX: usize = 1 << 16;
+
+/// Requests that wait for a provider, of one tenant on one shard: 65,536. Each brings the runs of
+/// its own blobs along, at most 64: 64 MiB and no more when all of them are as odd as can be.
+pub const DEVICE_TAKES_MAX: usize = 1 << 16;
+
+/// Transfers that one card serves at a time, of the keys of one shard: 256. With 64 shards 16,384.
+pub const SERVED_MAX: u32 = 256;
+
+/// Failures that an object remembers: receiver and provider.
+pub const AVOIDED_MAX: usize = 256;
+
+/// Orders that wait for a port to ask for them: 4,096, at 64 bytes 256 KiB. A port that lets more
+/// of them wait is told to begin anew.
+pub const ORDERS_MAX: usize = 4096;
+
+/// Links of one tenant: 16,384, at 100 bytes 1.6 MiB; 64 cards that all send to all are 4,032.
+pub const DEVICE_LINKS_MAX: usize = 1 << 14;
+
+/// Ports of one tenant that ask for orders: 4,096; all their orders are at most 1 GiB, of a tenant
+/// whose every port sleeps.
+pub const PORTS_MAX: usize = 4096;
+
 /// Milliseconds of one tick of the timer wheel.
 ///
 /// Readers check the expiry word themselves, so a tick delays only the reuse of memory.

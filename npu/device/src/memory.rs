@@ -141,6 +141,12 @@ impl DeviceMemory {
         self.0.len
     }
 
+    /// True when this is memory of `device`.
+    #[must_use]
+    pub fn is_on(&self, device: &crate::Device) -> bool {
+        self.card() == device.opened().id
+    }
+
     /// Runtime and ordinal of the card.
     pub(crate) fn card(&self) -> (u64, u32) {
         self.0.opened.id

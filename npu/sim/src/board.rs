@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::config::{DEVICES_MAX, config};
 
-const MAGIC: u64 = 0x4153_494d_0000_0001;
+const MAGIC: u64 = 0x4153_494d_0000_0002;
 const PROCESSES_MAX: usize = 128;
 const COMMS_MAX: usize = 512;
 const OPERATIONS_MAX: usize = 4096;

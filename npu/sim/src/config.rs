@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::link::Preset;
 
 /// Most cards of one host.
-pub(crate) const DEVICES_MAX: usize = 64;
+pub(crate) const DEVICES_MAX: usize = 80;
 
 /// What happens to memory that is registered with the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) enum Register {
 pub(crate) struct Config {
     /// `DIR`: what processes of one host share. Default `/dev/shm/ascend-sim-<uid>`.
     pub(crate) dir: PathBuf,
-    /// `DEVICES`: cards, 1 to 64, default 8.
+    /// `DEVICES`: cards, 1 to 80, default 8.
     pub(crate) devices: u32,
     /// `HBM_BYTES` of each card, default 64 GiB.
     pub(crate) hbm_bytes: u64,
@@ -39,6 +39,9 @@ pub(crate) struct Config {
     pub(crate) real: bool,
     /// `SCALE`: how many times slower than the preset, default 1.
     pub(crate) scale: u64,
+    /// `PEER_SLOWER`: how many times slower than the preset bytes move between cards, default 1:
+    /// objects that are shorter by the same factor take the time of whole ones.
+    pub(crate) peer_slower: u64,
     /// `SCHEDULE`: `eager` (default), or `late`: tasks wait until somebody waits for them.
     pub(crate) late: bool,
     /// `JITTER_US`: longest random delay before a task under `eager`, default 20.
@@ -115,6 +118,7 @@ pub(crate) fn config() -> &'static Config {
             preset: Preset::named(variable("ASCEND_SIM_PRESET").as_deref().unwrap_or("a3")),
             real: !is("ASCEND_SIM_CLOCK", "virtual"),
             scale: number("ASCEND_SIM_SCALE").unwrap_or(1).max(1),
+            peer_slower: number("ASCEND_SIM_PEER_SLOWER").unwrap_or(1).max(1),
             late: is("ASCEND_SIM_SCHEDULE", "late"),
             jitter_us: number("ASCEND_SIM_JITTER_US").unwrap_or(20),
             seed: number("ASCEND_SIM_SEED").unwrap_or(1),

@@ -5,6 +5,7 @@
 //! marked an assumption.
 
 use crate::board::{Board, Port};
+use crate::config::config;
 
 /// One machine's figures. Rates are bytes per microsecond, times nanoseconds.
 #[derive(Debug)]
@@ -139,7 +140,11 @@ pub(crate) fn reserve(
     pageable: bool,
     start: u64,
 ) -> u64 {
-    let slower = if pageable { preset.pageable } else { 1 };
+    let slower = match route {
+        Route::Peer { .. } => config().peer_slower,
+        _ if pageable => preset.pageable,
+        _ => 1,
+    };
     let (ports, rate): (&[(u32, Port)], u64) = match route {
         Route::HostToDevice(device) => (&[(device, Port::FromHost)], preset.host_rate),
         Route::DeviceToHost(device) => (&[(device, Port::ToHost)], preset.host_rate),

@@ -233,6 +233,17 @@ pub(crate) struct DeviceArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,32",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub keys: Vec<u32>,
+    /// Send one card's object to so many others instead, one measurement each, between processes.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "simulated",
+          value_parser = clap::value_parser!(u32).range(1..=79))]
+    pub broadcast: Vec<u32>,
+    /// Bytes that stand for the 4 GiB of a broadcast; its links are slower by as much.
+    #[arg(long, value_name = "N", default_value_t = 16 << 20,
+          value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 32))]
+    pub broadcast_bytes: u64,
+    /// The daemon whose directory a broadcast goes through.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// Least duration of each measurement.
     #[arg(long, value_name = "S", default_value_t = 0.3)]
     pub seconds: f64,

@@ -4,6 +4,7 @@
 //! copy in the same run. With `--simulated` the program starts itself again on the simulated CANN
 //! (`simulation`), whose times are a link model's; such figures say so wherever they stand.
 
+mod broadcast;
 mod objects;
 mod simulation;
 mod work;
@@ -61,6 +62,9 @@ pub(crate) fn command(args: &DeviceArgs) -> Result<Outcome, Failure> {
             "only CANN is simulated",
             "take --backend ascend, with a --preset for the machine",
         ));
+    }
+    if !args.broadcast.is_empty() {
+        return broadcast::command(args);
     }
     if args.simulated && !simulation::is_inside() {
         return simulation::start_again(args);

@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "chariot-client",
             "chariot-device",
             "chariot-npu-sim",
+            "chariot-peer",
             "chariot-proto",
             "chariot-shm",
             "chariot-transfer",
@@ -28,6 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["chariot-base", "chariot-proto", "chariot-shm"],
     ),
     ("chariot-npu-sim", &["chariot-ascend-rt-sys"]),
+    ("chariot-peer", &["chariot-client", "chariot-device"]),
     ("chariot-proto", &[]),
     ("chariot-python", &["chariot-client"]),
     (

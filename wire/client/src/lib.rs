@@ -33,6 +33,7 @@ mod bytes;
 mod calls;
 mod client;
 mod core;
+mod devices;
 mod error;
 mod handshake;
 mod local;
@@ -47,10 +48,11 @@ mod transport;
 mod view;
 mod write_buffer;
 
-pub use chariot_proto::{Status, StatusClass, WriteMode};
+pub use chariot_proto::{KeyHash, Status, StatusClass, WriteMode, device};
 
 pub use crate::async_client::AsyncClient;
 pub use crate::client::{Client, Place};
+pub use crate::devices::{DeviceLinkOpened, DevicePut, DeviceTake, DeviceTaken, Devices};
 pub use crate::error::Error;
 pub use crate::objects::{
     AsyncObjects, LatchKind, NESTED_KEYS_MAX, ObjectBuffer, Objects, TX_KEYS_MAX,

@@ -18,6 +18,7 @@ pub(crate) mod fake;
 mod jobs;
 mod lease_cache;
 mod lookup;
+mod device_job;
 mod object_job;
 mod operations;
 mod port;
@@ -55,6 +56,7 @@ use crate::options::ReadPath;
 use crate::stats::Counters;
 
 pub(crate) use self::buffers::{LeasedBytes, PinnedBytes};
+pub(crate) use self::device_job::{DeviceAsk, DeviceReply};
 pub(crate) use self::object_job::{LATCH_RELEASE, ObjectAsk};
 pub(crate) use self::write_job::Reserve;
 

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod device;
 pub mod limits;
 pub mod message;
 

@@ -104,11 +104,12 @@ opcode_table! {
     QuotaSet = 40, Reserved, "bound what a tenant holds";
     ObjectLatch = 41, Both, "take or release a latch of an object";
     StreamOp = 42, Reserved, "operate on a stream";
-    DeviceOp = 43, Reserved, "operate on memory of an accelerator";
+    DeviceOp = 43, Ring, "offer, find or remove an object of an accelerator";
     MultiSetTx = 44, Both, "store several values or none; in a ring begin or decide that";
     ObjectRef = 45, Both, "add, drop or count references to an object";
     ObjectNest = 46, Both, "hold keys for the next version of their parent";
     ObjectBind = 47, Both, "tie held keys to a version of their parent, or seal that version";
+    DeviceLink = 48, Ring, "take the orders of an accelerator's links, and report to them";
     Hello = 64, Frame, "open a session: versions, features, tenant, access key";
     Challenge = 65, Frame, "answer a hello: version chosen, nonce to prove the secret with";
     Proof = 66, Frame, "prove the secret";
@@ -166,7 +167,7 @@ mod tests {
             let number = opcode.as_u8();
             assert_eq!(
                 opcode.is_reserved(),
-                (32..=43).contains(&number) && number != Opcode::ObjectLatch.as_u8()
+                (32..=42).contains(&number) && number != Opcode::ObjectLatch.as_u8()
             );
             assert_eq!(
                 opcode.is_reserved(),

@@ -19,14 +19,20 @@ pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Runs this program again with the same arguments on a simulator.
-pub(crate) fn start_again(args: &DeviceArgs) -> Result<Outcome, Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::new(
-            format!("cannot start the simulator ({error})"),
-            "build all of it: cargo build --release -p chariot-bench -p chariot-npu-sim",
-        )
-    };
+/// A simulated host: its library and what its processes share, until this is dropped.
+pub(crate) struct Simulator {
+    dir: tempfile::TempDir,
+}
+
+fn failed(error: &std::io::Error) -> Failure {
+    Failure::new(
+        format!("cannot start the simulator ({error})"),
+        "build all of it: cargo build --release -p chariot-bench -p chariot-npu-sim",
+    )
+}
+
+/// Makes a simulated host.
+pub(crate) fn prepare() -> Result<Simulator, Failure> {
     // Device memory is files below this directory: in memory where the host has that.
     let shm = std::path::Path::new("/dev/shm");
     let dir = if shm.is_dir() {
@@ -34,24 +40,38 @@ pub(crate) fn start_again(args: &DeviceArgs) -> Result<Outcome, Failure> {
     } else {
         tempfile::tempdir()
     };
-    let dir = dir.map_err(failed)?;
-    install(dir.path(), Profile::Cann91).map_err(failed)?;
-    let preset = match args.preset.unwrap_or(PresetArg::A3) {
-        PresetArg::A3 => "a3",
-        PresetArg::A2 => "a2",
-        PresetArg::H200pcie => "h200pcie",
-    };
-    let mut again = Command::new(std::env::current_exe().map_err(failed)?);
+    let dir = dir.map_err(|error| failed(&error))?;
+    install(dir.path(), Profile::Cann91).map_err(|error| failed(&error))?;
+    Ok(Simulator { dir })
+}
+
+impl Simulator {
+    /// Lets a process run on it.
+    pub(crate) fn settings(&self, args: &DeviceArgs, command: &mut Command) {
+        let preset = match args.preset.unwrap_or(PresetArg::A3) {
+            PresetArg::A3 => "a3",
+            PresetArg::A2 => "a2",
+            PresetArg::H200pcie => "h200pcie",
+        };
+        command
+            .env(INSIDE, "1")
+            .env("ASCEND_RT_LIB_DIR", self.dir.path())
+            .env("ASCEND_SIM_DIR", self.dir.path().join("host"))
+            .env("ASCEND_SIM_PRESET", preset)
+            .env("ASCEND_SIM_CLOCK", "real")
+            .env("ASCEND_SIM_SCALE", args.slower.to_string())
+            .env("ASCEND_SIM_JITTER_US", "0");
+    }
+}
+
+/// Runs this program again with the same arguments on a simulator.
+pub(crate) fn start_again(args: &DeviceArgs) -> Result<Outcome, Failure> {
+    let simulator = prepare()?;
+    let again = std::env::current_exe().map_err(|error| failed(&error))?;
+    let mut again = Command::new(again);
     again.args(std::env::args_os().skip(1));
-    again
-        .env(INSIDE, "1")
-        .env("ASCEND_RT_LIB_DIR", dir.path())
-        .env("ASCEND_SIM_DIR", dir.path().join("host"))
-        .env("ASCEND_SIM_PRESET", preset)
-        .env("ASCEND_SIM_CLOCK", "real")
-        .env("ASCEND_SIM_SCALE", args.slower.to_string())
-        .env("ASCEND_SIM_JITTER_US", "0");
-    let status = again.status().map_err(failed)?;
+    simulator.settings(args, &mut again);
+    let status = again.status().map_err(|error| failed(&error))?;
     match status.code() {
         Some(0) => Ok(Outcome::Clean),
         Some(1) => Ok(Outcome::Flawed),

@@ -6,6 +6,8 @@ mod access;
 #[cfg(test)]
 mod deaths;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod fresh;
