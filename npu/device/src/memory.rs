@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::Keep;
-use crate::device::Opened;
+use crate::device::{Device, Opened};
 use crate::driver::{BlockHandle, ImportHandle, PinnedHandle, RegisteredHandle};
 use crate::error::DeviceError;
 
@@ -139,6 +139,12 @@ impl DeviceMemory {
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.0.len
+    }
+
+    /// Whether it is memory of that card.
+    #[must_use]
+    pub fn is_on(&self, device: &Device) -> bool {
+        self.0.opened.id == device.opened().id
     }
 
     /// Runtime and ordinal of the card.
