@@ -3,8 +3,8 @@
 # Both set the machine up first (scripts/setup.sh says what it installs, and is quick when nothing
 # is missing). Checks run in the order of their cost, so that a slip is known early.
 
-.PHONY: all setup build install demo test test-long fmt lint doc unit loom tidy python python-long long \
-  compare wheel help
+.PHONY: all setup build install install-check demo test test-long fmt lint doc unit loom tidy python \
+  python-long long compare wheel help
 
 # The pinned toolchain, when setup has just installed it and the shell does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -33,10 +33,10 @@ install: setup ## Install chariotd, dscli, chariot-bench, libchariot and headers
 demo: setup ## Serve a real workload for half a minute (TRACE=file for your own)
 	@./scripts/demo.sh
 
-test: setup fmt lint doc unit loom tidy python ## Run every check but the long ones
+test: setup fmt lint doc unit loom tidy python install-check ## Run every check but the long ones
 	@echo "make test: all checks passed"
 
-test-long: test long python-long ## Run the long ones too
+test-long: test long python-long wheel ## Run the long ones too
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -65,6 +65,11 @@ python: setup
 	$(MATURIN) develop --locked --quiet --manifest-path wire/python/Cargo.toml
 	CHARIOTD=target/debug/chariotd $(PYTHON) -m pytest -q wire/python/tests
 
+# What is installed is what the tests have built: only the way there is looked at.
+install-check: setup
+	$(CARGO) build --locked -p chariotd -p chariot-bench -p dscli -p chariot-capi
+	@./scripts/install-check.sh debug
+
 python-long: setup
 	$(CARGO) build --release --locked -p chariotd
 	$(MATURIN) develop --locked --quiet --release --manifest-path wire/python/Cargo.toml
@@ -73,8 +78,7 @@ python-long: setup
 long:
 	$(CARGO) test --workspace --locked --release -- --ignored
 
-wheel: build ## Build the wheel chariot-ds into target/wheels (WHEEL="3.9 3.10" for more)
-	$(CARGO) build --release --locked -p dscli
+wheel: setup ## Build the wheel chariot-ds into target/wheels (WHEEL="3.9 3.10" for more)
 	@./scripts/wheel.sh $(WHEEL)
 	@./scripts/wheel-check.sh
 

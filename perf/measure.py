@@ -123,6 +123,18 @@ def replay(options, policy):
           f"p50 {report['lat_us']['p50']:.0f} us, p99 {report['lat_us']['p99']:.0f} us a request |", flush=True)
 
 
+def limits():
+    """What the machine could do in the same minutes; the wakes of parked rows are bounded by `cold_wake`."""
+    output = subprocess.run([BIN / "chariot-bench", "limits", "--json"], check=True, capture_output=True, text=True)
+    print("\n| limit | size | threads | figure |\n|---|---|---|---|")
+    for line in output.stdout.splitlines():
+        one = json.loads(line)
+        latency = one["lat_us"]
+        figure = f"p50 {latency['p50']:.1f} us, p99 {latency['p99']:.0f} us" if latency else \
+            f"{one['bytes_per_s'] / (1 << 30):.2f} GiB/s"
+        print(f"| {one['name']} | {one['size_bytes']} B | {one['threads']} | {figure} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
@@ -139,6 +151,7 @@ def main():
         print()
         for policy in ("lru", "s3fifo"):
             replay(options, policy)
+    limits()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what is built in target/release: install.sh DESTDIR PREFIX. `make install` builds first.
+# INSTALL_PROFILE=debug takes what is built there, for the check of this script.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 destdir=$1
 prefix=$2
 case "$prefix" in /*) ;; *) echo "install: PREFIX must begin with /: $prefix" >&2; exit 1 ;; esac
-from=${CARGO_TARGET_DIR:-target}/release
+from=${CARGO_TARGET_DIR:-target}/${INSTALL_PROFILE:-release}
 to=$destdir$prefix
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 

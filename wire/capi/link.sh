@@ -13,7 +13,7 @@ trap 'rm -f "$work"' EXIT
   -Wl,--whole-archive "$directory/libchariot.a" -Wl,--no-whole-archive \
   -Wl,--version-script="$here/chariot.map" -Wl,-soname,"libchariot.so.$abi" \
   -Wl,--gc-sections -Wl,-z,defs -Wl,-z,relro,-z,now ${LINK_STRIP-} \
-  -lpthread -ldl -lm -lgcc_s -lc
+  -static-libgcc -lpthread -ldl -lm -lc
 chmod 755 "$work"
 mv "$work" "$directory/libchariot.so.$version"
 ln -sf "libchariot.so.$version" "$directory/libchariot.so.$abi"

@@ -15,7 +15,7 @@ instructions() { # PROGRAM OPERATION CALLS
 address=$1
 "${CC:-cc}" -O2 -Iwire/capi/include wire/capi/examples/per_call.c -o "$from/per_call_static" \
   "$from/libchariot.a" -lpthread -ldl -lm
-for operation in exist get view; do
+for operation in ${OPERATIONS:-exist get view}; do
   rust=$(( ($(instructions "$from/examples/per_call" $operation 30000) \
     - $(instructions "$from/examples/per_call" $operation 10000)) / 20000 ))
   c=$(( ($(instructions "$from/per_call_c" $operation 30000) \

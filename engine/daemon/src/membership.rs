@@ -5,6 +5,10 @@
 //! registers again when etcd is back. A clean stop revokes the lease; after a kill it lapses by
 //! itself. Nothing per object is ever stored there.
 //!
+//! A record is put only where none is, or where this very place has left one: two nodes that are
+//! told the same address (`127.0.0.1:31501` on two hosts) do not overwrite each other. The second
+//! says so and tries again, as the first may end.
+//!
 //! ```text
 //!   connect ── grant a lease ── put the record ── renew, renew, ... ── (stop) revoke
 //!      ▲                                             │
@@ -15,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, Error, PutOptions};
+use etcd_client::{Client, Compare, CompareOp, ConnectOptions, Error, PutOptions, Txn, TxnOp};
 use serde::{Deserialize, Serialize};
 
 /// A node whose lease was not renewed for so long is no member any more: twice the 5 s after which
@@ -46,6 +50,18 @@ pub struct Member {
     pub memory_bytes: u64,
     /// When the daemon started, milliseconds since 1970.
     pub start_unix_ms: u64,
+    /// Where it runs, see [`this_place`]; empty in records of older daemons.
+    #[serde(default)]
+    pub place: String,
+}
+
+/// Names this boot of this host and its network namespace: where an address means one socket. Two
+/// live daemons of one place cannot listen on the same address, so an equal record of the same
+/// place is of a daemon that has ended.
+pub fn this_place() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    format!("{}/{}", boot.trim(), network.display())
 }
 
 /// Where the members of a cluster are kept: every key that begins so is one node.
@@ -118,13 +134,35 @@ impl Membership {
     }
 }
 
+/// Why the node is not registered.
+#[derive(Debug, thiserror::Error)]
+enum Unregistered {
+    /// etcd is away, or refuses; the operator of etcd can help.
+    #[error("{0}")]
+    Etcd(#[from] Error),
+    /// Another node has the address; the operator gives one of them another `--advertise`.
+    #[error(
+        "{address} is registered by another node, started at {start_unix_ms} ms since 1970: give \
+         each its own --advertise"
+    )]
+    Taken {
+        /// What both want.
+        address: String,
+        /// Tells the other node from others.
+        start_unix_ms: u64,
+    },
+    /// Somebody changed the record meanwhile; the next attempt sees what.
+    #[error("the record changed while it was written")]
+    Raced,
+}
+
 async fn keep_registered(
     registration: Registration,
     standing: Arc<Standing>,
     mut stopped: tokio::sync::oneshot::Receiver<()>,
 ) {
     let mut pause = PAUSE_FIRST;
-    let mut is_told = false;
+    let mut told = None;
     loop {
         let mut lease = None;
         let failure = tokio::select! {
@@ -138,12 +176,13 @@ async fn keep_registered(
         };
         if standing.registered.swap(false, Ordering::Relaxed) {
             pause = PAUSE_FIRST;
-            is_told = false;
+            told = None;
         }
-        // Once for each loss: etcd may be away for hours.
-        if !is_told {
+        // Once for each loss and each kind of cause: etcd may be away for hours.
+        let kind = Some(std::mem::discriminant(&failure));
+        if told != kind {
             tracing::warn!(error = %failure, "not registered with etcd; serving on, trying again");
-            is_told = true;
+            told = kind;
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
@@ -157,7 +196,7 @@ async fn register(
     registration: &Registration,
     standing: &Standing,
     held: &mut Option<(Client, i64)>,
-) -> Error {
+) -> Unregistered {
     match try_register(registration, standing, held).await {
         Ok(never) => match never {},
         Err(error) => error,
@@ -168,17 +207,23 @@ async fn try_register(
     registration: &Registration,
     standing: &Standing,
     held: &mut Option<(Client, i64)>,
-) -> Result<std::convert::Infallible, Error> {
+) -> Result<std::convert::Infallible, Unregistered> {
     let options = ConnectOptions::new()
         .with_connect_timeout(ANSWER_WITHIN)
         .with_timeout(ANSWER_WITHIN);
     let mut client = Client::connect(&registration.endpoints, Some(options)).await?;
+    let key = member_key(&registration.cluster, &registration.member.address);
+    let unchanged = may_write(&mut client, &key, &registration.member).await?;
     let lease = client.lease_grant(LEASE_SECONDS, None).await?.id();
     *held = Some((client.clone(), lease));
-    let key = member_key(&registration.cluster, &registration.member.address);
     let record = serde_json::to_string(&registration.member).expect("plain fields");
     let under = PutOptions::new().with_lease(lease);
-    client.put(key, record, Some(under)).await?;
+    let put = Txn::new()
+        .when([unchanged])
+        .and_then([TxnOp::put(key, record, Some(under))]);
+    if !client.txn(put).await?.succeeded() {
+        return Err(Unregistered::Raced);
+    }
     standing.registered.store(true, Ordering::Relaxed);
     let count = standing.registrations.fetch_add(1, Ordering::Relaxed) + 1;
     tracing::info!(
@@ -198,11 +243,30 @@ async fn try_register(
             .ok_or_else(silent)?
             .ttl();
         if left <= 0 {
-            return Err(Error::LeaseKeepAliveError(
-                "the lease has lapsed".to_owned(),
-            ));
+            return Err(Error::LeaseKeepAliveError("the lease has lapsed".to_owned()).into());
         }
     }
+}
+
+/// The condition under which `member` may stand at `key`: nobody's, or an earlier one of its own.
+async fn may_write(
+    client: &mut Client,
+    key: &str,
+    member: &Member,
+) -> Result<Compare, Unregistered> {
+    let found = client.get(key, None).await?;
+    let Some(standing) = found.kvs().first() else {
+        return Ok(Compare::version(key, CompareOp::Equal, 0));
+    };
+    let other = serde_json::from_slice::<Member>(standing.value()).ok();
+    if let Some(other) = other.filter(|other| other.place != member.place) {
+        return Err(Unregistered::Taken {
+            address: other.address,
+            start_unix_ms: other.start_unix_ms,
+        });
+    }
+    let revision = standing.mod_revision();
+    Ok(Compare::mod_revision(key, CompareOp::Equal, revision))
 }
 
 #[cfg(test)]
@@ -223,6 +287,18 @@ mod tests {
         assert!(!key.starts_with(&members_prefix("ab")));
     }
 
+    #[test]
+    fn place_is_the_same_for_all_of_this_host_and_names_the_boot() {
+        assert_eq!(this_place(), this_place());
+        let (boot, network) = this_place()
+            .split_once('/')
+            .map_or_else(Default::default, |both| {
+                (both.0.to_owned(), both.1.to_owned())
+            });
+        assert_eq!(boot.len(), 36);
+        assert!(network.starts_with("net:["), "{network}");
+    }
+
     #[tokio::test]
     async fn node_without_etcd_leaves_at_once() {
         let registration = Registration {
@@ -236,6 +312,7 @@ mod tests {
                 cores: vec![0],
                 memory_bytes: 1,
                 start_unix_ms: 0,
+                place: this_place(),
             },
         };
         let standing = Arc::new(Standing::default());

@@ -71,6 +71,8 @@ pub struct Etcd {
     pub endpoints: Vec<String>,
     /// Its name.
     pub cluster: String,
+    /// The address that the node registers: one that others reach.
+    pub advertise: SocketAddr,
 }
 
 /// Validated settings.
@@ -213,7 +215,7 @@ pub fn resolve(raw: &RawSettings, surroundings: &Surroundings) -> Result<Resolve
         let cause = "is the address of --listen too".to_owned();
         return Err(reader.refuse("admin", cause, "give another port".to_owned()));
     }
-    let membership = resolve_membership(&mut reader)?;
+    let membership = resolve_membership(&mut reader, listen)?;
     let probes = resolve_probes(&mut reader)?;
     let log = reader.required("log", parse_level, ToString::to_string)?;
     reader.read("config", parse_path, |path| path.display().to_string())?;
@@ -251,10 +253,41 @@ pub fn resolve(raw: &RawSettings, surroundings: &Surroundings) -> Result<Resolve
     })
 }
 
-fn resolve_membership(reader: &mut Reader<'_>) -> Result<Option<Etcd>, SettingsError> {
+fn resolve_membership(
+    reader: &mut Reader<'_>,
+    listen: SocketAddr,
+) -> Result<Option<Etcd>, SettingsError> {
     let endpoints = reader.read("etcd", parse_endpoints, |urls| format_list(urls))?;
     let cluster = reader.required("cluster", parse_cluster, Clone::clone)?;
-    Ok(endpoints.map(|endpoints| Etcd { endpoints, cluster }))
+    let advertise = reader.read("advertise", parse_nonzero, ToString::to_string)?;
+    let Some(endpoints) = endpoints else {
+        return Ok(None);
+    };
+    // What a node is called by has to mean the same node on every host.
+    let alone = endpoints.iter().all(|url| is_on_this_host(url));
+    let (setting, shown) = advertise.map_or(("listen", listen), |shown| ("advertise", shown));
+    let cause = match shown.ip() {
+        ip if ip.is_unspecified() => "is no address that others could call",
+        ip if ip.is_loopback() && !alone => "means another node on every host, and etcd is beyond",
+        _ => {
+            return Ok(Some(Etcd {
+                endpoints,
+                cluster,
+                advertise: shown,
+            }));
+        },
+    };
+    let remedy = "give --advertise IP:port, as others reach this node".to_owned();
+    Err(reader.refuse(setting, cause.to_owned(), remedy))
+}
+
+/// Says whether a URL of etcd, as the parser gives it, names this host by a loopback address.
+fn is_on_this_host(url: &str) -> bool {
+    let place = url.strip_prefix("http://").unwrap_or(url);
+    let host = place.rsplit_once(':').map_or(place, |(host, _port)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let loopback = |ip: std::net::IpAddr| ip.is_loopback();
+    host == "localhost" || bare.parse().is_ok_and(loopback)
 }
 
 fn resolve_probes(
@@ -423,11 +456,7 @@ fn resolve_listen(
     reader: &mut Reader<'_>,
     access: &AccessRules,
 ) -> Result<SocketAddr, SettingsError> {
-    let nonzero = |text: &str| match parse_address(text)? {
-        address if address.port() == 0 => Err("port 0 gives clients no address".to_owned()),
-        address => Ok(address),
-    };
-    let listen = reader.required("listen", nonzero, ToString::to_string)?;
+    let listen = reader.required("listen", parse_nonzero, ToString::to_string)?;
     let insecure = reader.switch("insecure-listen")?;
     if !listen.ip().is_loopback() && !access.auth_required() && !insecure {
         let cause = "reaches beyond this host and nobody has to prove anything".to_owned();
@@ -463,6 +492,13 @@ fn resolve_socket(
     }
     reader.keep("socket", Some(text));
     Ok((path, directory))
+}
+
+fn parse_nonzero(text: &str) -> Result<SocketAddr, String> {
+    match parse_address(text)? {
+        address if address.port() == 0 => Err("port 0 gives clients no address".to_owned()),
+        address => Ok(address),
+    }
 }
 
 fn parse_path(text: &str) -> Result<PathBuf, String> {

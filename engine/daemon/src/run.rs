@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::address::{self, Claim};
 use crate::control::{self, Admin};
 use crate::doctor::{self, Facts, Verdict};
-use crate::membership::{Member, Membership, Registration, Standing};
+use crate::membership::{Member, Membership, Registration, Standing, this_place};
 use crate::metrics::ProcessFacts;
 use crate::operate::{self, Token};
 use crate::probes::Probes;
@@ -185,7 +185,7 @@ async fn control_thread(
     let registration = settings.membership.map(|etcd| Registration {
         endpoints: etcd.endpoints,
         cluster: etcd.cluster,
-        member: member(&settings.node, admin_address, start),
+        member: member(&settings.node, etcd.advertise, admin_address, start),
     });
     let node = start_node(settings.node).await?;
     let standing = Arc::new(Standing::default());
@@ -224,14 +224,20 @@ async fn control_thread(
 }
 
 /// What this node says of itself to its cluster.
-fn member(options: &NodeOptions, admin: SocketAddr, start: Duration) -> Member {
+fn member(
+    options: &NodeOptions,
+    advertise: SocketAddr,
+    admin: SocketAddr,
+    start: Duration,
+) -> Member {
     Member {
-        address: options.listen.to_string(),
+        address: advertise.to_string(),
         admin: admin.to_string(),
         version: crate::build::VERSION.to_owned(),
         cores: options.shards.iter().map(|shard| shard.cpu).collect(),
         memory_bytes: options.memory_bytes,
         start_unix_ms: u64::try_from(start.as_millis()).unwrap_or(u64::MAX),
+        place: this_place(),
     }
 }
 

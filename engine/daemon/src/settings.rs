@@ -314,6 +314,14 @@ pub static SETTINGS: &[Setting] = &[
         "The cluster to register in.",
     ),
     value(
+        "advertise",
+        "ADDR",
+        "",
+        "IP:port",
+        "The address that --etcd shows to others. Unset: that of --listen, which others must then \
+         be able to reach: not 0.0.0.0, and 127.0.0.1 only when etcd is there too.",
+    ),
+    value(
         "health-file",
         "PATH",
         "",

@@ -60,6 +60,9 @@ fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         if opcode == Opcode::Publish {
             handlers::publish::discard(shard, request);
         }
+        if opcode == Opcode::ObjectBind {
+            handlers::object_bind::let_go(shard, request);
+        }
         return Status::Timeout.into();
     }
     match opcode {

@@ -10,8 +10,9 @@
 //! by whoever released it. A shared request behind a waiting exclusive one waits too, so that
 //! writers do not starve; a session that holds a latch and asks for it again waits like everybody.
 //!
-//! Bound: [`LATCHES_MAX`] held and waiting, of one tenant on one shard. Lives on: owner shard.
-//! Pure: time is passed in.
+//! Bounds: [`LATCHES_MAX`] held and waiting, of one tenant on one shard, and
+//! [`LATCHES_PER_KEY_MAX`] of one key, because a key's are looked through one by one. Lives on:
+//! owner shard. Pure: time is passed in.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +20,7 @@ use chariot_base::SessionId;
 use chariot_proto::KeyHash;
 use hashbrown::HashMap;
 
-use crate::limits::LATCHES_MAX;
+use crate::limits::{LATCHES_MAX, LATCHES_PER_KEY_MAX};
 
 /// Who else may hold the latch of the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,7 +57,7 @@ pub enum Taken {
     Held,
     /// It waits; the answer comes later.
     Waiting,
-    /// The table is full.
+    /// The table is full, or the key's part of it.
     Full,
     /// The session has a latch of that number on the key already.
     Known,
@@ -113,6 +114,9 @@ impl Latches {
         if key.held.iter().any(is_same) || key.waiting.iter().any(|(_, other)| is_same(other)) {
             return Taken::Known;
         }
+        if key.held.len() + key.waiting.len() >= LATCHES_PER_KEY_MAX {
+            return Taken::Full;
+        }
         let taken = if key.waiting.is_empty() && key.admits(latch.kind) {
             key.held.push(latch);
             Taken::Held
@@ -127,6 +131,13 @@ impl Latches {
         let keys = self.by_session.entry(latch.session).or_default();
         *keys.entry(latch.hash).or_default() += 1;
         taken
+    }
+
+    /// Returns whether a request for a latch would have it without waiting.
+    pub fn is_free(&self, hash: KeyHash, kind: LatchKind) -> bool {
+        self.by_key
+            .get(&hash)
+            .is_none_or(|key| key.waiting.is_empty() && key.admits(kind))
     }
 
     /// Releases a latch, or ends its wait.
@@ -339,20 +350,51 @@ mod tests {
     }
 
     #[test]
+    fn a_full_key_refuses_and_others_do_not() {
+        let mut latches = Latches::default();
+        let of_key = u64::try_from(LATCHES_PER_KEY_MAX).unwrap();
+        for number in 0..of_key {
+            let taken = latches.take(latch(1, number, LatchKind::Shared));
+            assert_eq!(taken, Taken::Held);
+        }
+        let late = latch(2, of_key, LatchKind::Shared);
+        assert_eq!(latches.take(late), Taken::Full);
+        latches.check_invariants();
+        let hash = KeyHash { hi: 9, lo: 9 };
+        assert_eq!(latches.take(Latch { hash, ..late }), Taken::Held);
+        assert_eq!(latches.release(KEY, SessionId(1), 0), Released::Held);
+        assert_eq!(latches.take(late), Taken::Held);
+        latches.check_invariants();
+    }
+
+    #[test]
     fn a_full_table_refuses_and_stays_as_it_is() {
         let mut latches = Latches::default();
         for number in 0..u64::from(LATCHES_MAX) {
-            assert_ne!(
-                latches.take(latch(1, number, LatchKind::Shared)),
-                Taken::Full
-            );
-            if number > 64 {
-                // Filling the list of one key would be quadratic: only the count matters here.
-                latches.count = LATCHES_MAX;
-                break;
-            }
+            let hash = KeyHash { hi: 0, lo: number };
+            let one = latch(1, number, LatchKind::Exclusive);
+            assert_eq!(latches.take(Latch { hash, ..one }), Taken::Held);
         }
         assert_eq!(latches.take(latch(2, 7, LatchKind::Shared)), Taken::Full);
+        latches.check_invariants();
+        latches.drop_session(SessionId(1));
+        assert!(latches.is_empty());
+        assert_eq!(latches.take(latch(2, 7, LatchKind::Shared)), Taken::Held);
+    }
+
+    #[test]
+    fn a_latch_is_free_when_it_would_be_held_at_once() {
+        let mut latches = Latches::default();
+        assert!(latches.is_free(KEY, LatchKind::Exclusive));
+        latches.take(latch(1, 1, LatchKind::Shared));
+        assert!(latches.is_free(KEY, LatchKind::Shared));
+        assert!(!latches.is_free(KEY, LatchKind::Exclusive));
+        latches.take(latch(2, 2, LatchKind::Exclusive));
+        assert!(!latches.is_free(KEY, LatchKind::Shared), "a writer waits");
+        latches.drop_session(SessionId(1));
+        assert!(!latches.is_free(KEY, LatchKind::Shared), "a writer holds");
+        latches.drop_session(SessionId(2));
+        assert!(latches.is_free(KEY, LatchKind::Exclusive));
     }
 
     /// The model's rule: those in front that agree with each other hold it. Says how many are new.

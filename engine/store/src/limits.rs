@@ -26,6 +26,13 @@ pub const WATCHERS_MAX: u32 = 65_536;
 /// next one is answered `Busy`.
 pub const LATCHES_MAX: u32 = 65_536;
 
+/// Latches of one key, held and waiting: 1,024, one for each session of a node; the next one is
+/// answered `Busy`.
+///
+/// A key's are looked through one by one: 65,536 waits of one key that end in one round, the last
+/// first, would be 2^31 steps. So they are at most 2^26 with all keys together.
+pub const LATCHES_PER_KEY_MAX: usize = 1024;
+
 /// References of clients of one tenant on one shard: 2^20, some 100 MiB when all are in use; the
 /// next one is answered `Busy`.
 pub const REFERENCES_MAX: u32 = 1 << 20;

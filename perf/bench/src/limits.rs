@@ -6,6 +6,7 @@
 //! | `crc32c` | the hardware checksum over the same working set |
 //! | `unix_round_trip` | 64 bytes there and back over a unix stream socket, two CPUs |
 //! | `futex_hand_over` | a word there and back between two CPUs, both sleeping on futexes |
+//! | `cold_wake` | the same to a side that slept 10 ms, seen by a side that spins: a parked shard's bound |
 //! | `loopback_tcp` | 1 MiB writes over loopback TCP, one stream |
 //! | `iperf3` | the same as iperf3 sees it, where it is installed |
 
@@ -153,6 +154,7 @@ impl Plan {
             |plan| Ok(plan.checksums()),
             |plan| Ok(vec![round_trip::unix(plan.duration)?]),
             |plan| Ok(vec![round_trip::futex(plan.duration)?]),
+            |plan| Ok(vec![round_trip::cold_wake(plan.duration)?]),
             |plan| Ok(vec![tcp::one_way(WRITE_SIZE, plan.duration)?]),
         ];
         if self.iperf {
@@ -223,6 +225,7 @@ mod tests {
             "crc32c",
             "unix_round_trip",
             "futex_hand_over",
+            "cold_wake",
             "loopback_tcp",
         ];
         assert_eq!(names, wanted);

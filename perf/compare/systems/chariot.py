@@ -1,13 +1,33 @@
-"""Ours, by chariot-bench, and the machine's limit that it measures in the same call."""
+"""Ours, by chariot-bench and from Python, and the limit that chariot-bench measures in the same call."""
 
 import json
 import os
 import subprocess
+from pathlib import Path
 
-from machine import ROOT, Process, Unavailable, checked, port
+from machine import ROOT, Process, checked, environment, port
+from systems.peer import Peer
 
 BENCH_TIMEOUT = 300
 BATCH_OPS = {"get": "mget", "view": "mview", "set": "mset", "exist": "exist"}
+
+
+def built():
+    """The directory of chariotd and chariot-bench, built from this checkout."""
+    checked(["cargo", "build", "--release", "--locked", "-q", "-p", "chariotd",
+             "-p", "chariot-bench"], "cargo build", cwd=ROOT)
+    return Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "release"
+
+
+def daemon(binaries, run, address, socket):
+    """A fresh chariotd on the daemons' CPUs."""
+    cores = ",".join(map(str, sorted(run.daemon_cpus)))
+    process = Process(
+        [binaries / "chariotd", "--cores", cores, "--memory", run.scale.memory, "--listen", address,
+         "--admin", f"127.0.0.1:{port()}", "--socket", socket],
+        run.daemon_cpus, run.directory / "chariot.log")
+    process.until(socket.exists, "chariotd")
+    return process
 
 
 class Chariot:
@@ -18,19 +38,11 @@ class Chariot:
         self.limits = {}
 
     def install(self):
-        self.target = os.environ.get("CARGO_TARGET_DIR") or str(ROOT / "target")
-        checked(["cargo", "build", "--release", "--locked", "-q", "-p", "chariotd",
-                 "-p", "chariot-bench"], "cargo build", cwd=ROOT)
+        self.binaries = built()
 
     def start(self, run):
         self.socket = run.directory / "chariot.sock"
-        cores = ",".join(map(str, sorted(run.daemon_cpus)))
-        self.daemon = Process(
-            [f"{self.target}/release/chariotd", "--cores", cores, "--memory", run.scale.memory,
-             "--listen", f"127.0.0.1:{port()}", "--admin", f"127.0.0.1:{port()}",
-             "--socket", self.socket],
-            run.daemon_cpus, run.directory / "chariot.log")
-        self.daemon.until(self.socket.exists, "chariotd")
+        self.daemon = daemon(self.binaries, run, f"127.0.0.1:{port()}", self.socket)
 
     def visit(self, run, size, cells):
         try:
@@ -48,7 +60,7 @@ class Chariot:
     def measure(self, run, cell):
         op = cell.op if cell.batch == 1 else BATCH_OPS[cell.op]
         cpus = ",".join(map(str, sorted(run.client_cpus)))
-        command = [f"{self.target}/release/chariot-bench", "kv", "--socket", self.socket,
+        command = [self.binaries / "chariot-bench", "kv", "--socket", self.socket,
                    "--op", op, "--size", cell.size, "--keys", run.scale.keys[cell.size],
                    "--clients", cell.clients, "--batch", cell.batch,
                    "--seconds", run.scale.seconds, "--client-cpus", cpus,
@@ -76,11 +88,28 @@ def of_report(report):
     return measured, {"p50_us": call, "p99_us": call, "keys_per_s": limit["ops_per_s"]}
 
 
-class ChariotPython:
-    name = "Chariot (Python)"
+class ChariotPython(Peer):
+    """Ours from Python: the same daemon, and the clients' loop of the peers."""
+
+    title = "Chariot"
+
+    def __init__(self):
+        super().__init__("python")
 
     def install(self):
-        raise Unavailable("the Python SDK is not built yet")
+        self.binaries = built()
+        self.python = environment("chariot", ["maturin>=1.9,<2"])
+        venv = self.python.parent.parent
+        checked([self.python.parent / "maturin", "develop", "--release", "--locked", "--quiet",
+                 "--manifest-path", ROOT / "wire/python/Cargo.toml"], "maturin develop",
+                cwd=ROOT, env={**os.environ, "VIRTUAL_ENV": str(venv)})
+
+    def start(self, run):
+        self.address = f"127.0.0.1:{port()}"
+        self.daemon = daemon(self.binaries, run, self.address, run.directory / "chariot-py.sock")
+
+    def client(self, index):
+        return [self.python, self.script("chariot_client.py"), self.address], dict(os.environ)
 
 
 class Limit:

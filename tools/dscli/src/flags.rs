@@ -195,6 +195,14 @@ pub(crate) static FLAGS_LATER: &[Flag] = &[
     flag("cache_rpc_session", None, Effect::None),
     flag("cluster_name", None, Effect::Setting(Target::Cluster)),
     flag("coordinator_address", None, Effect::OnlyDefault { neutral: "", why: "there is no coordinator: give etcd_address" }),
+    flag("coordinator_discovery_retry_interval_ms", None, Effect::None),
+    flag("coordinator_member_failure_grace_ms", None, Effect::None),
+    flag("coordinator_raft_data_dir", None, Effect::None),
+    flag("coordinator_raft_election_timeout_ms", None, Effect::None),
+    flag("coordinator_raft_heartbeat_interval_ms", None, Effect::None),
+    flag("coordinator_raft_initial_peers", None, Effect::None),
+    flag("coordinator_rpc_stub_cache_size", None, Effect::None),
+    flag("coordinator_topology_max_active_clusters", None, Effect::None),
     flag("cross_cluster_get_data_from_worker", None, Effect::None),
     flag("cross_cluster_get_meta_from_worker", None, Effect::None),
     flag("data_migrate_rate_limit_mb", None, Effect::None),
@@ -218,18 +226,18 @@ pub(crate) static FLAGS_LATER: &[Flag] = &[
     flag("enable_p2p_transfer", None, Effect::None),
     flag("enable_perf_trace_log", None, Effect::None),
     flag("enable_pipeline_h2d", None, Effect::None),
-    flag("enable_rdma", None, Effect::OnlyDefault { neutral: "false", why: "data moves over TCP" }),
+    flag("enable_rdma", None, Effect::None),
     flag("enable_redirect", None, Effect::None),
     flag("enable_remote_h2d", None, Effect::None),
     flag("enable_sched_runtime", None, Effect::None),
     flag("enable_stream_data_verification", None, Effect::None),
     flag("enable_transport_fallback", None, Effect::None),
     flag("enable_ub_numa_affinity", None, Effect::None),
-    flag("enable_urma", None, Effect::OnlyDefault { neutral: "false", why: "data moves over TCP" }),
+    flag("enable_urma", None, Effect::None),
     flag("enable_worker_worker_batch_get", None, Effect::None),
     flag("encrypt_kit", None, Effect::OnlyDefault { neutral: "plaintext", why: "nothing decrypts configuration values" }),
-    flag("etcd_table_prefix", None, Effect::Setting(Target::Cluster)),
     flag("etcd_password", None, Effect::OnlyDefault { neutral: "", why: "etcd is spoken to without a user" }),
+    flag("etcd_table_prefix", None, Effect::Setting(Target::Cluster)),
     flag("etcd_token_refresh_interval_s", None, Effect::None),
     flag("etcd_username", None, Effect::OnlyDefault { neutral: "", why: "etcd is spoken to without a user" }),
     flag("eviction_high_watermark_ratio", None, Effect::None),
@@ -324,6 +332,7 @@ pub(crate) static FLAGS_LATER: &[Flag] = &[
     flag("urma_poll_size", None, Effect::None),
     flag("urma_register_whole_arena", None, Effect::None),
     flag("use_brpc", None, Effect::None),
+    flag("watch_event_dispatch_thread", None, Effect::None),
     flag("yuanrong_iam_ca", None, Effect::None),
     flag("yuanrong_iam_cert", None, Effect::None),
     flag("yuanrong_iam_key", None, Effect::None),
@@ -352,6 +361,19 @@ mod tests {
             83,
             "as many as the configuration of 0.1.6 has"
         );
+    }
+
+    /// Counted once from the configurations of all releases, so that none is lost unseen.
+    #[test]
+    fn no_flag_is_lost() {
+        assert_eq!(FLAGS_LATER.len(), 162);
+        let is_sorted = FLAGS_LATER.is_sorted_by_key(|flag| flag.name);
+        let unsorted: Vec<_> = FLAGS_LATER
+            .windows(2)
+            .filter(|pair| pair[0].name > pair[1].name)
+            .map(|pair| pair[1].name)
+            .collect();
+        assert!(is_sorted, "{unsorted:?}");
     }
 
     #[test]

@@ -157,6 +157,10 @@ pub(crate) fn plan(given: &Given, home: &Path, strict: bool) -> Result<Plan, Cli
             plan.set("--cluster", name.to_owned());
         }
     }
+    // Also how `dscli stop` finds a worker that is bound to another address than it is called by.
+    if !flags.text("bind_address").is_empty() {
+        plan.set("--advertise", plan.address.clone());
+    }
     if let Some(directory) = flags.given("unix_domain_socket_dir") {
         let name = format!("chariot-{}.sock", port_of(&plan.address));
         let socket = at_home(directory, home).join(name);
@@ -469,6 +473,36 @@ mod tests {
         assert_eq!(plan.unknown, ["no_such_flag"]);
         let strict = super::plan(&given(line), Path::new("/base"), true);
         assert!(strict.unwrap_err().to_string().contains("no_such_flag"));
+    }
+
+    /// The start lines of programs that exist, word for word but for addresses.
+    #[test]
+    fn start_lines_of_real_programs_are_taken() {
+        for line in [
+            "--worker_address 127.0.0.1:18481 --etcd_address 127.0.0.1:2379 \
+             --shared_memory_size_mb 40960 --arena_per_tenant 1 --enable_huge_tlb true \
+             --enable_fallocate false --rpc_thread_num 64 --oc_thread_num 64 \
+             --enable_worker_worker_batch_get true --sc_regular_socket_num 0 \
+             --sc_stream_socket_num 0 --log_dir /tmp/log --remote_h2d_device_ids 0,1",
+            "--worker_address 127.0.0.1:31501 --metastore_address 127.0.0.1:2379 \
+             --start_metastore_service true --arena_per_tenant 1 \
+             --enable_worker_worker_batch_get true --shared_memory_size_mb 8192 \
+             --remote_h2d_device_ids 0 --enable_huge_tlb true --enable_rdma true",
+            "--worker_address 127.0.0.1:31501 --etcd_address 127.0.0.1:2379 \
+             --shared_memory_size_mb 512000 --node_timeout_s 30 --node_dead_timeout_s 60",
+        ] {
+            let bare = line.replace("--", "");
+            let plan = super::plan(&given(&bare), Path::new("/base"), true);
+            assert!(plan.is_ok(), "{line}: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_bound_elsewhere_registers_the_address_it_is_called_by() {
+        let line = "worker_address 10.1.2.3:4000 bind_address 0.0.0.0:4000 etcd_address e:2379";
+        let plan = planned(line).unwrap();
+        assert_eq!(option(&plan, "--listen"), Some("0.0.0.0:4000"));
+        assert_eq!(option(&plan, "--advertise"), Some("10.1.2.3:4000"));
     }
 
     #[test]

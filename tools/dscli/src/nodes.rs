@@ -24,9 +24,12 @@ pub(crate) struct Node {
     handle: OwnedFd,
 }
 
-/// Finds the daemon that listens on `address`.
+/// Finds the daemon that listens on `address`, or is called by it.
 pub(crate) fn find(address: &str) -> Option<Node> {
-    all().into_iter().find(|node| node.address() == address)
+    let called = |node: &Node| node.option("--advertise") == Some(address);
+    all()
+        .into_iter()
+        .find(|node| node.address() == address || called(node))
 }
 
 /// All daemons whose command lines this user may read.

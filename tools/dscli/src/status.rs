@@ -116,6 +116,7 @@ mod tests {
             cores: vec![0, 1],
             memory_bytes: 1 << 30,
             start_unix_ms: 1,
+            place: String::new(),
         };
         let line = member_line(&serde_json::to_value(member).unwrap());
         let expected =

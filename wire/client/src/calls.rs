@@ -41,15 +41,13 @@ impl Core {
         options: &GetOptions,
     ) -> Result<Option<Vec<u8>>, Error> {
         let mut slot = [None];
+        let mut sink = VecSink::new(&mut slot);
         let mut out = [Ok(None)];
-        self.read(
-            mode,
-            &[key],
-            options,
-            &mut VecSink::new(&mut slot),
-            &mut out,
-        )
-        .await;
+        if let Some(result) = self.read_here(key, options, &mut sink) {
+            out = [result];
+        } else {
+            self.read(mode, &[key], options, &mut sink, &mut out).await;
+        }
         let [result] = out;
         let [value] = slot;
         result.map(|found| found.and(value))
@@ -63,15 +61,12 @@ impl Core {
         options: &GetOptions,
     ) -> Result<Option<usize>, Error> {
         let mut buffers = [buffer];
+        let mut sink = BufferSink::new(&mut buffers);
+        if let Some(result) = self.read_here(key, options, &mut sink) {
+            return result;
+        }
         let mut out = [Ok(None)];
-        self.read(
-            mode,
-            &[key],
-            options,
-            &mut BufferSink::new(&mut buffers),
-            &mut out,
-        )
-        .await;
+        self.read(mode, &[key], options, &mut sink, &mut out).await;
         let [result] = out;
         result
     }
@@ -132,6 +127,9 @@ impl Core {
         key: &[u8],
         options: &GetOptions,
     ) -> Result<Option<View>, Error> {
+        if let Some(result) = self.view_here(key, options) {
+            return result;
+        }
         let mut out = [Ok(None)];
         self.view(mode, &[key], options, &mut out).await;
         let [result] = out;
@@ -156,6 +154,9 @@ impl Core {
         question: Question,
         key: &[u8],
     ) -> Result<Option<u64>, Error> {
+        if let Some(result) = self.ask_here(question, key) {
+            return result;
+        }
         let mut out = [Ok(None)];
         self.ask(mode, question, &[key], &mut out).await;
         let [result] = out;

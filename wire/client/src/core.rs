@@ -136,6 +136,56 @@ impl Core {
         }
     }
 
+    /// What the index of a local session says about one key, without the machinery of a call that
+    /// may have to wait and without a hold on the session. `None`: the whole call is needed.
+    fn here<T>(
+        &self,
+        ask: impl FnOnce(&Arc<LocalSession>) -> Option<Result<Option<T>, Error>>,
+    ) -> Option<Result<Option<T>, Error>> {
+        if !self.fork.is_same_process() {
+            return None;
+        }
+        let link = self.link.read().unwrap_or_else(PoisonError::into_inner);
+        let Link::Local(session) = &*link else {
+            return None;
+        };
+        let answer = ask(session)?;
+        drop(link);
+        if let Ok(found) = &answer {
+            let hits = u64::from(found.is_some());
+            self.counters.add(hits, 1 - hits);
+        }
+        Some(answer)
+    }
+
+    pub(crate) fn read_here(
+        &self,
+        key: &[u8],
+        options: &GetOptions,
+        sink: &mut dyn Sink,
+    ) -> Option<Result<Option<usize>, Error>> {
+        self.here(|session| session.read_here(key, options, sink))
+    }
+
+    pub(crate) fn view_here(
+        &self,
+        key: &[u8],
+        options: &GetOptions,
+    ) -> Option<Result<Option<View>, Error>> {
+        self.here(|session| session.view_here(key, options))
+    }
+
+    pub(crate) fn ask_here(
+        &self,
+        question: Question,
+        key: &[u8],
+    ) -> Option<Result<Option<u64>, Error>> {
+        match question {
+            Question::Exist | Question::Size => self.here(|session| session.ask_here(key)),
+            Question::Delete | Question::Expire(_) => None,
+        }
+    }
+
     #[cold]
     fn reconnect(&self) -> Result<Link, Error> {
         // One caller at a time; the others do not wait for it.

@@ -184,7 +184,8 @@ impl Objects {
         block(self.client.core().count_refs(Mode::Blocking, key))
     }
 
-    /// Takes a latch of `key` and returns its number for [`Objects::unlatch`].
+    /// Takes a latch of `key` and returns its number for [`Objects::unlatch`]. A `wait` of zero
+    /// tries once.
     ///
     /// # Errors
     ///

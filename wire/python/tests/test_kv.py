@@ -684,11 +684,54 @@ def test_msettx_of_the_newest_generation_is_gone(newest):
 
 def test_no_daemon_fails_within_the_deadline(package, own_daemon):
     own_daemon.kill()
-    client = module(package, "kv_client").KVClient(own_daemon.host, own_daemon.port, 2000)
-    begin = time.monotonic()
-    with pytest.raises(RuntimeError, match=re.escape("code: [RPC unavailable]")):
-        client.init()
-    assert time.monotonic() - begin < 4
+    for part, owner in (
+        ("kv_client", "KVClient"),
+        ("object_client", "ObjectClient"),
+        ("hetero_client", "HeteroClient"),
+        ("ds_client", "DsClient"),
+    ):
+        client = getattr(module(package, part), owner)(own_daemon.host, own_daemon.port, 2000)
+        begin = time.monotonic()
+        with pytest.raises(RuntimeError, match=re.escape("code: [RPC unavailable]")):
+            client.init()
+        assert time.monotonic() - begin < 4
+
+
+def test_a_call_under_way_ends_when_the_daemon_dies(package, own_daemon):
+    """Killed in the middle: a reader that waits for a key, and a writer in a loop."""
+    client = module(package, "kv_client").KVClient(own_daemon.host, own_daemon.port, 3000)
+    client.init()
+    client.set("before", b"1")
+    outcomes = {}
+
+    def waits():
+        begin = time.monotonic()
+        try:
+            client.get([name()], False, 60_000)
+        except RuntimeError as failed:
+            outcomes["reader"] = str(failed), time.monotonic() - begin
+
+    def writes():
+        written = 0
+        try:
+            while True:
+                client.set("written", b"%d" % written * 2000)
+                written += 1
+                started.set()
+        except RuntimeError as failed:
+            outcomes["writer"] = str(failed), written
+
+    started = threading.Event()
+    threads = [threading.Thread(target=body) for body in (waits, writes)]
+    for thread in threads:
+        thread.start()
+    assert started.wait(20)
+    own_daemon.kill()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert outcomes["writer"][1] >= 1 and "code: [" in outcomes["writer"][0]
+    assert outcomes["reader"][1] < 20 and "code: [" in outcomes["reader"][0]
 
 
 def test_daemon_killed_and_restarted(package, own_daemon):

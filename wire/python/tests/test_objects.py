@@ -208,6 +208,38 @@ def test_nested_keys_live_with_their_parent(objects, package, daemon):
     until_gone(objects, child)
 
 
+def test_daemon_killed_and_restarted(package, own_daemon):
+    objects = connect(package, own_daemon)
+    objects.put("before", b"kept")
+    (held,) = objects.get(["before"], 1000)
+    half = objects.create("half", 4)
+    own_daemon.kill()
+    for call in (
+        lambda: objects.put("after", b"lost"),
+        lambda: objects.get(["before"], 10),
+        lambda: objects.g_increase_ref(["before"]),
+        lambda: half.publish(),
+        lambda: held.wlatch(1),
+    ):
+        begin = time.monotonic()
+        with pytest.raises(RuntimeError):
+            call()
+        assert time.monotonic() - begin < 20
+    assert bytes(held.immutable_data()) == b"kept"
+    own_daemon.start()
+    end = time.monotonic() + 30
+    while True:
+        try:
+            objects.put("after", b"found")
+            break
+        except RuntimeError:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert read(objects, "after") == b"found"
+    half.publish()
+    assert len(read(objects, "half")) == 4
+
+
 def test_missing_objects_are_none_unless_all_are(objects):
     key = name()
     objects.put(key, b"v")

@@ -115,30 +115,6 @@ def test_validator_and_context(package):
     assert util.Status().is_ok() and util.Status().to_string() == "code: [OK], msg: []"
 
 
-def test_service_discovery_options_and_refusals():
-    service = module(NEWEST, "service_discovery")
-    options = service.ServiceDiscoveryOptions()
-    assert options.token_refresh_interval_sec == 30
-    assert options.affinity_policy is service.ServiceAffinityPolicy.PREFERRED_SAME_NODE
-    options.etcd_address = "127.0.0.1:2379"
-    with pytest.raises(AttributeError):
-        options.unknown = 1
-    discovery = service.ServiceDiscovery(options)
-    assert discovery.has_host_affinity() is False
-    for call in (discovery.init, discovery.select_worker, discovery.get_all_workers):
-        with pytest.raises(RuntimeError, match="ServiceDiscovery.* is not supported yet"):
-            call()
-    coordinator = service.CoordinatorServiceDiscovery(
-        service.CoordinatorServiceDiscoveryOptions(service_address="a", cluster_name="c")
-    )
-    with pytest.raises(RuntimeError, match="not supported yet"):
-        coordinator.init()
-    with pytest.raises(TypeError):
-        service.ServiceDiscovery(coordinator)
-    with pytest.raises(RuntimeError, match="service_discovery is not supported yet"):
-        module(NEWEST, "kv_client").KVClient(service_discovery=discovery).init()
-
-
 def test_streams_connect_and_are_refused_by_name(daemon):
     client = module(NEWEST, "stream_client").StreamClient(daemon.host, daemon.port)
     client.init()

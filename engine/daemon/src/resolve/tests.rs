@@ -159,6 +159,35 @@ fn an_open_port_beyond_loopback_has_to_be_meant() {
 }
 
 #[test]
+fn the_registered_address_is_one_that_others_reach() {
+    let registered = |settings: &[(&str, &str)]| {
+        let resolved = outcome(settings).unwrap();
+        resolved.membership.map(|etcd| etcd.advertise.to_string())
+    };
+    assert_eq!(registered(&[]), None);
+    assert_eq!(registered(&[("advertise", "10.0.0.1:4")]), None);
+    for etcd in ["127.0.0.1:2379", "localhost:2379", "http://[::1]:2379"] {
+        let shown = registered(&[("etcd", etcd)]);
+        assert_eq!(shown.as_deref(), Some("127.0.0.1:31501"), "{etcd}");
+    }
+    let beyond = [
+        ("etcd", "http://10.0.0.5:2379,http://127.0.0.1:2379"),
+        ("advertise", "10.0.0.1:31501"),
+    ];
+    assert_eq!(registered(&beyond).as_deref(), Some("10.0.0.1:31501"));
+
+    let refused = |settings: &[(&str, &str)]| outcome(settings).unwrap_err();
+    let loopback = refused(&[("etcd", "http://10.0.0.5:2379")]);
+    let expected = "means another node on every host, and etcd is beyond; give --advertise IP:port";
+    assert!(loopback.contains(expected), "{loopback}");
+    let anywhere = refused(&[("etcd", "localhost:2379"), ("advertise", "0.0.0.0:31501")]);
+    let expected = "--advertise 0.0.0.0:31501: is no address that others could call";
+    assert!(anywhere.contains(expected), "{anywhere}");
+    let name = refused(&[("advertise", "node-7:31501")]);
+    assert!(name.contains("not an address with a port"), "{name}");
+}
+
+#[test]
 fn the_error_spells_the_setting_as_its_source_does() {
     let setting = find("memory").unwrap();
     for (source, expected) in [

@@ -12,6 +12,15 @@ const BIND: u8 = 0;
 const SEAL: u8 = 1;
 const DISCARD: u8 = 2;
 
+/// Lets go of what was held for a publish whose bind came after its deadline.
+pub(crate) fn let_go(shard: &mut Shard, request: &Request<'_>) {
+    let parent = request.hash();
+    // The session has staged nothing on a shard that is not the parent's.
+    let objects = &mut shard.tenant_mut(request.tenant).objects;
+    let staged = objects.nesting.discard(request.session, parent);
+    objects.orphan(staged, false);
+}
+
 /// Handles one bind.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let parent = request.hash();

@@ -1,4 +1,5 @@
-//! `ObjectLatch`: take a latch of a key, waiting for it until the deadline, or release one.
+//! `ObjectLatch`: take a latch of a key, waiting for it until the deadline or not at all, or
+//! release one.
 
 use chariot_proto::Status;
 use chariot_store::{Latch, LatchKind, Released, Taken};
@@ -10,6 +11,8 @@ use crate::shard::Shard;
 const SHARED: u8 = 0;
 const EXCLUSIVE: u8 = 1;
 const RELEASE: u8 = 2;
+const TRY_SHARED: u8 = 3;
+const TRY_EXCLUSIVE: u8 = 4;
 
 /// Handles one latch.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
@@ -20,8 +23,8 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     let number = request.words.extent;
     let latches = &mut shard.tenant_mut(request.tenant).objects.latches;
     let kind = match request.words.mode {
-        SHARED => LatchKind::Shared,
-        EXCLUSIVE => LatchKind::Exclusive,
+        SHARED | TRY_SHARED => LatchKind::Shared,
+        EXCLUSIVE | TRY_EXCLUSIVE => LatchKind::Exclusive,
         RELEASE => {
             return match latches.release(hash, request.session, number) {
                 Released::Held => Status::Ok.into(),
@@ -41,6 +44,10 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
     if request.words.deadline_ns == 0 {
         // Nobody waits for ever: the SDK always sends a deadline.
         return Status::InvalidArgument.into();
+    }
+    let waits = matches!(request.words.mode, SHARED | EXCLUSIVE);
+    if !waits && !latches.is_free(hash, kind) {
+        return Status::Timeout.into();
     }
     let latch = Latch {
         hash,

@@ -1,4 +1,4 @@
-//! There and back between two threads on two CPUs: over a unix socket, and by futex.
+//! There and back between two threads on two CPUs: over a unix socket, by futex, and to one asleep.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,6 +16,8 @@ use crate::pinning;
 const MESSAGE: usize = 64;
 /// A hand-over that takes longer is looked at again, so that no lost wake hangs the tool.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long the far side of a cold wake sleeps first: as between the calls of `kv --rate 100`.
+const REST: Duration = Duration::from_millis(10);
 /// The word's value that ends the other side.
 const END: u32 = u32::MAX;
 
@@ -48,7 +50,7 @@ pub(crate) fn unix(duration: Duration) -> Result<Measured, Failure> {
         let side = scope.spawn(move || {
             pin_side(false);
             let mut message = [7; MESSAGE];
-            trips("unix_round_trip", MESSAGE, duration, || {
+            trips("unix_round_trip", MESSAGE, duration, None, || {
                 here.write_all(&message)?;
                 here.read_exact(&mut message)
             })
@@ -61,6 +63,36 @@ pub(crate) fn unix(duration: Duration) -> Result<Measured, Failure> {
 
 /// A word there and back: each side sleeps on its futex until the other wakes it.
 pub(crate) fn futex(duration: Duration) -> Result<Measured, Failure> {
+    beside_an_echo(|ping, pong| {
+        let mut turn = 0;
+        trips("futex_hand_over", 4, duration, None, || {
+            hand_over(ping, turn + 1);
+            turn = wait_change(pong, turn);
+            Ok(())
+        })
+    })
+}
+
+/// What one request to a parked shard costs without a shard: the far side has slept for 10 ms, is
+/// woken by futex and answers at once; this side is awake, and spins until it sees the answer.
+pub(crate) fn cold_wake(duration: Duration) -> Result<Measured, Failure> {
+    beside_an_echo(|ping, pong| {
+        let mut turn = 0;
+        trips("cold_wake", 4, duration, Some(REST), || {
+            turn += 1;
+            hand_over(ping, turn);
+            while pong.load(Ordering::Acquire) != turn {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        })
+    })
+}
+
+/// Runs one side while the other, on its own CPU, answers each word with itself.
+fn beside_an_echo(
+    side: impl FnOnce(&AtomicU32, &AtomicU32) -> std::io::Result<Measured> + Send,
+) -> Result<Measured, Failure> {
     let (ping, pong) = (AtomicU32::new(0), AtomicU32::new(0));
     let measured = std::thread::scope(|scope| {
         let (ping, pong) = (&ping, &pong);
@@ -74,12 +106,7 @@ pub(crate) fn futex(duration: Duration) -> Result<Measured, Failure> {
         });
         let side = scope.spawn(move || {
             pin_side(false);
-            let mut turn = 0;
-            let measured = trips("futex_hand_over", 4, duration, || {
-                hand_over(ping, turn + 1);
-                turn = wait_change(pong, turn);
-                Ok(())
-            });
+            let measured = side(ping, pong);
             hand_over(ping, END);
             measured
         });
@@ -103,11 +130,25 @@ fn wait_change(word: &AtomicU32, seen: u32) -> u32 {
     }
 }
 
-/// Repeats a round trip until the time is over.
+/// Gives the CPU away for that long; answers when it ended.
+fn parked(rest: Duration) -> Instant {
+    let end = Instant::now() + rest;
+    loop {
+        let now = Instant::now();
+        let left = end.saturating_duration_since(now);
+        if left.is_zero() {
+            return now;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Repeats a round trip until the time is over, with a rest before each that does not count.
 fn trips(
     name: &'static str,
     size_bytes: usize,
     duration: Duration,
+    rest: Option<Duration>,
     mut trip: impl FnMut() -> std::io::Result<()>,
 ) -> std::io::Result<Measured> {
     let mut latency = Latency::new();
@@ -115,6 +156,9 @@ fn trips(
     let start = Instant::now();
     let mut last = start;
     while last - start < duration {
+        if let Some(rest) = rest {
+            last = parked(rest);
+        }
         trip()?;
         let now = Instant::now();
         latency.record(now - last);
@@ -139,9 +183,18 @@ mod tests {
 
     #[test]
     fn broken_trip_is_an_error_and_no_figure() {
-        let outcome = trips("x", 1, Duration::from_secs(9), || {
+        let outcome = trips("x", 1, Duration::from_secs(9), None, || {
             Err(std::io::ErrorKind::BrokenPipe.into())
         });
         assert_eq!(outcome.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_rest_is_no_part_of_a_trip() {
+        let rest = Duration::from_millis(20);
+        let measured = trips("x", 1, rest, Some(rest), || Ok(())).unwrap();
+        // Two readings of the clock, however late the sleep ended.
+        assert!(measured.lat_us.unwrap().p50 < 10_000.0);
+        assert!(measured.seconds >= 0.02);
     }
 }

@@ -196,6 +196,63 @@ impl LocalSession {
         out
     }
 
+    /// Copies a value to the caller when the index has it; `None`: see [`LocalSession::read`].
+    pub(crate) fn read_here(
+        &self,
+        key: &[u8],
+        options: &GetOptions,
+        sink: &mut dyn Sink,
+    ) -> Option<Result<Option<usize>, Error>> {
+        let op = self.op(key).ok()?;
+        let mut answer = None;
+        self.look_up(&mut [op], PinKind::Transient, |index, _port, found| {
+            answer = match found {
+                Found::Pinned(pin, candidate) => {
+                    let value = (candidate.extent, candidate.len);
+                    let copied = copy_out(self, sink, index, Range::of(options), value);
+                    drop(pin);
+                    Some(copied.map(Some))
+                },
+                Found::Absent if options.wait.is_none() => Some(Ok(None)),
+                Found::Absent | Found::AskShard => None,
+            };
+            true
+        });
+        answer
+    }
+
+    /// Lends a value in place when the index has it; `None`: see [`LocalSession::view`].
+    pub(crate) fn view_here(
+        self: &Arc<Self>,
+        key: &[u8],
+        options: &GetOptions,
+    ) -> Option<Result<Option<View>, Error>> {
+        let op = self.op(key).ok()?;
+        let mut answer = None;
+        self.look_up(&mut [op], PinKind::View, |_index, port, found| {
+            answer = match found {
+                Found::Pinned(pin, candidate) => {
+                    let value = (candidate.extent, candidate.len, candidate.version);
+                    let pin = (pin.keep(), PinKind::View);
+                    Some(make_view(self, port, Range::of(options), pin, value).map(Some))
+                },
+                Found::Absent if options.wait.is_none() => Some(Ok(None)),
+                Found::Absent | Found::AskShard => None,
+            };
+            true
+        });
+        answer
+    }
+
+    /// Says how long a value is when the index knows; `None`: see [`LocalSession::ask`].
+    pub(crate) fn ask_here(&self, key: &[u8]) -> Option<Result<Option<u64>, Error>> {
+        match self.peek(self.op(key).ok()?.hash) {
+            Peeked::AskShard => None,
+            Peeked::Absent => Some(Ok(None)),
+            Peeked::Len(len) => Some(Ok(Some(len))),
+        }
+    }
+
     /// Copies values to the caller; see [`crate::Client::get`].
     pub(crate) async fn read(
         &self,

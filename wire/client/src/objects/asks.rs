@@ -19,6 +19,8 @@ use crate::transport::Link;
 const LATCH_SHARED: u8 = 0;
 const LATCH_EXCLUSIVE: u8 = 1;
 const LATCH_RELEASE: u8 = 2;
+const LATCH_TRY_SHARED: u8 = 3;
+const LATCH_TRY_EXCLUSIVE: u8 = 4;
 /// Add a reference.
 pub(super) const REF_ADD: u8 = 0;
 /// Drop a reference.
@@ -75,9 +77,11 @@ impl Core {
         kind: LatchKind,
         wait: Duration,
     ) -> Result<u64, Error> {
-        let form = match kind {
-            LatchKind::Shared => LATCH_SHARED,
-            LatchKind::Exclusive => LATCH_EXCLUSIVE,
+        let form = match (kind, wait.is_zero()) {
+            (LatchKind::Shared, false) => LATCH_SHARED,
+            (LatchKind::Exclusive, false) => LATCH_EXCLUSIVE,
+            (LatchKind::Shared, true) => LATCH_TRY_SHARED,
+            (LatchKind::Exclusive, true) => LATCH_TRY_EXCLUSIVE,
         };
         let number = next_number();
         let mut unheard = Unheard {
@@ -91,7 +95,9 @@ impl Core {
             ..ObjectAsk::new(Opcode::ObjectLatch, form, key)
         };
         let longest = Duration::from_millis(chariot_proto::limits::WAIT_MS_MAX);
-        let taken = self.ask_object(mode, ask, Some(wait.min(longest))).await;
+        // Without a wait the shard answers at once, and only the way there takes time.
+        let budget = (!wait.is_zero()).then(|| wait.min(longest));
+        let taken = self.ask_object(mode, ask, budget).await;
         unheard.is_heard = taken.is_ok();
         taken.map(|_len| number)
     }

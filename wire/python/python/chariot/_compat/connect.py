@@ -8,6 +8,7 @@ import os
 
 from chariot._native import Kv
 
+from .discovery import _Discovery
 from .util import INT32_MAX, NOT_INITIALIZED, failure, not_supported
 
 # Taken in every generation's spelling; these have no effect here.
@@ -59,6 +60,10 @@ class Settings:
                     raise failure("Invalid parameter", "%s is out of range: %s" % (name, value))
         if others:
             raise TypeError("unexpected keyword argument %r" % next(iter(others)))
+        if self.discovery is not None and not isinstance(self.discovery, _Discovery):
+            raise TypeError(
+                "The input of service_discovery has invalid type, valid type: [%r]" % _Discovery
+            )
         validator.check_args_types(checks)
         self.host, self.port = host, port
         self.timeout_ms, self.request_ms, self.default_ms = timeout_ms, request_ms, default_ms
@@ -68,7 +73,7 @@ class Settings:
         host, port, timeout_ms = self.host, self.port, self.timeout_ms
         environment = os.environ
         if self.discovery is not None:
-            raise not_supported("service_discovery", "give host and port of a worker")
+            host, port = self._discover()
         if not host:
             host = environment.get("DATASYSTEM_HOST", "")
             port = port or _number("DATASYSTEM_PORT", 0)
@@ -106,6 +111,23 @@ class Settings:
             self.request_ms or timeout_ms,
             is_first,
         )
+
+
+    def _discover(self):
+        """Host and port of a registered worker; those that were given go before."""
+        if self.host:
+            import warnings
+
+            warnings.warn("host and port are given: service_discovery is not asked", stacklevel=4)
+            return self.host, self.port
+        if not self.discovery.is_initialized():
+            raise failure(
+                "Not ready", "service_discovery is not initialized yet: call its init() first"
+            )
+        status, host, port, _is_same_node = self.discovery.select_worker()
+        if status.is_error():
+            raise RuntimeError(status.to_string())
+        return host, port
 
 
 def _number(name, default):
