@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use chariot_client::{GetOptions, SetOptions, WriteMode};
 use chariot_hetero::{BlobList, Stored};
-use chariot_tests_node::daemon::Daemon;
 use chariot_tests_node::random::Random;
 
 use crate::process::{ascend, is_alone};

@@ -9,6 +9,7 @@ use chariot_device::{
 };
 use chariot_hetero::{Accelerators, Blob, BlobList, HeteroClient, Stored};
 use chariot_tests_node::daemon::{Daemon, DaemonOptions, with_timeout};
+use chariot_tests_node::wait;
 use chariot_transfer::{Calibration, CallCost, CoreOptions, CostModel};
 
 /// A model in which a batch is cheap; nobody measures a busy machine here.
@@ -35,12 +36,17 @@ pub(crate) fn host() -> Runtime {
     })
 }
 
-/// A small daemon: its memory is there in a moment, also on a busy machine.
+/// A small daemon, all of whose memory is there.
 pub(crate) fn start() -> Daemon {
-    Daemon::start_with(&DaemonOptions {
+    let daemon = Daemon::start_with(&DaemonOptions {
         memory_mib: 128,
         ..DaemonOptions::default()
-    })
+    });
+    let all = f64::from(128 << 20);
+    wait::within(Duration::from_mins(2), "the arena is populated", || {
+        daemon.metrics().total("chariot_populated_bytes") >= all
+    });
+    daemon
 }
 
 /// A session whose calls are patient with a busy machine.
