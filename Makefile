@@ -3,8 +3,8 @@
 # Both set the machine up first (scripts/setup.sh says what it installs, and is quick when nothing
 # is missing). Checks run in the order of their cost, so that a slip is known early.
 
-.PHONY: all setup build install install-check demo test test-long fmt lint doc unit loom tidy python \
-  python-long long compare wheel help
+.PHONY: all setup build install install-check demo test test-long fmt lint doc unit loom loom-long tidy \
+  python python-long long compare wheel help
 
 # The pinned toolchain, when setup has just installed it and the shell does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -36,7 +36,7 @@ demo: setup ## Serve a real workload for half a minute (TRACE=file for your own)
 test: setup fmt lint doc unit loom tidy python install-check ## Run every check but the long ones
 	@echo "make test: all checks passed"
 
-test-long: test long python-long wheel ## Run the long ones too
+test-long: test long loom-long python-long wheel ## Run the long ones too
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -55,6 +55,11 @@ unit:
 loom:
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release -p chariot-shm --lib \
 	  --target-dir target/loom model
+
+# One preemption more, each for a minute at most.
+loom-long:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release -p chariot-shm --lib \
+	  --target-dir target/loom model -- --ignored
 
 tidy:
 	$(CARGO) test --locked -q -p chariot-tidy

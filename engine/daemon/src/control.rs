@@ -186,7 +186,8 @@ async fn answer_metrics(State(admin): State<Arc<Admin>>) -> Response {
 async fn answer_ready(State(admin): State<Arc<Admin>>) -> Response {
     let readiness = admin.node.ready();
     if readiness.is_ready() {
-        return "ready\n".into_response();
+        let degraded = readiness.degraded.iter().map(|what| format!("{what}\n"));
+        return format!("ready\n{}", degraded.collect::<String>()).into_response();
     }
     let reasons = readiness.reasons.join("\n") + "\n";
     (StatusCode::SERVICE_UNAVAILABLE, reasons).into_response()

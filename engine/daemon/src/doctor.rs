@@ -8,7 +8,10 @@ use std::fmt::Write as _;
 
 use chariot_base::units::format_bytes;
 
+use chariot_server::SsdExamination;
+
 use crate::resolve::Resolved;
+use crate::seam::StartError;
 
 pub mod facts;
 
@@ -130,6 +133,54 @@ pub fn examine(facts: &Facts, settings: &Resolved) -> Report {
     check_cores(&mut report, facts, settings);
     check_clients(&mut report, facts);
     report
+}
+
+/// Adds what the paths of the SSD tier are good for.
+///
+/// # Panics
+/// When the settings name more than 64 shards, which resolving refuses.
+pub fn add_ssd(report: &mut Report, settings: &Resolved) {
+    let Some(options) = &settings.node.ssd else {
+        return;
+    };
+    let shards = u16::try_from(settings.node.shards.len()).expect("at most 64 shards");
+    judge_ssd(report, &chariot_server::examine_ssd(options, shards));
+}
+
+fn judge_ssd(report: &mut Report, examined: &Result<SsdExamination, StartError>) {
+    let examined = match examined {
+        Ok(examined) => examined,
+        Err(error) => {
+            report.note("ssd", Verdict::Fail, error.cause.clone(), &error.remedy);
+            return;
+        },
+    };
+    let found = format!("{} partitions found", examined.partitions);
+    report.note("ssd", Verdict::Ok, found, "");
+    let (verdict, found) = if examined.is_direct {
+        (Verdict::Ok, "taken")
+    } else {
+        (Verdict::Warn, "refused")
+    };
+    let remedy = "use a file system with O_DIRECT (ext4, xfs) or a block device: here every byte \
+                  goes through the page cache";
+    report.note("ssd direct I/O", verdict, found, remedy);
+    if examined.needed_bytes > 0 {
+        let (needed, free) = (examined.needed_bytes, examined.free_bytes);
+        let verdict = if needed > free {
+            Verdict::Fail
+        } else {
+            Verdict::Ok
+        };
+        let mib = |bytes: u64| format_bytes(bytes >> 20 << 20);
+        let found = format!("{} to be taken, {} free", mib(needed), mib(free));
+        report.note(
+            "ssd space",
+            verdict,
+            found,
+            "lower --ssd-size, or make room",
+        );
+    }
 }
 
 fn check_kernel(report: &mut Report, facts: &Facts) {

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use crate::seam::{Latencies, NodeStats, ShardStats};
+use crate::seam::{Latencies, NodeStats, ShardStats, SsdTierStats};
 
 pub mod process;
 mod table;
@@ -79,6 +79,8 @@ pub enum Feed {
     Node(fn(&Snapshot) -> f64),
     /// One value a shard.
     Shard(fn(&ShardStats) -> f64),
+    /// One value a shard that has an SSD tier, none of others.
+    Ssd(fn(&SsdTierStats) -> f64),
     /// Several values a shard: labels in the order of the metric, then the value.
     Labelled(fn(&ShardStats, EmitLabelled<'_>)),
     /// One distribution for each operation of a shard.
@@ -94,6 +96,7 @@ impl std::fmt::Debug for Feed {
         f.write_str(match self {
             Feed::Node(_) => "Node",
             Feed::Shard(_) => "Shard",
+            Feed::Ssd(_) => "Ssd",
             Feed::Labelled(_) => "Labelled",
             Feed::Latency(_) => "Latency",
             Feed::ShardUp => "ShardUp",
@@ -176,7 +179,7 @@ impl Page {
                     );
                 }
             },
-            Feed::Shard(_) | Feed::Labelled(_) | Feed::Latency(_) => {
+            Feed::Shard(_) | Feed::Ssd(_) | Feed::Labelled(_) | Feed::Latency(_) => {
                 for (index, stats) in snapshot.node.shards.iter().enumerate() {
                     if let Some(stats) = stats {
                         self.shard(metric, &index.to_string(), stats);
@@ -189,6 +192,11 @@ impl Page {
     fn shard(&mut self, metric: &Metric, shard: &str, stats: &ShardStats) {
         match metric.feed {
             Feed::Shard(read) => self.sample(metric.name, &[("shard", shard)], read(stats)),
+            Feed::Ssd(read) => {
+                if let Some(tier) = &stats.ssd {
+                    self.sample(metric.name, &[("shard", shard)], read(tier));
+                }
+            },
             Feed::Labelled(read) => read(stats, &mut |texts, value| {
                 assert_eq!(
                     texts.len() + 1,

@@ -4,6 +4,8 @@
 //! `--check-config` and a start refuse the same things with the same words. What depends on the
 //! machine (cores, memory, kernel) is the business of `doctor.rs`.
 
+mod ssd;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -207,6 +209,7 @@ pub fn resolve(raw: &RawSettings, surroundings: &Surroundings) -> Result<Resolve
     )?;
     let sessions_max = u16::try_from(sessions_max).expect("at most 1,024");
     let session_memory_bytes = resolve_session_memory(&mut reader, shards.len(), sessions_max)?;
+    let ssd = ssd::resolve(&mut reader, shards.len())?;
     let access = resolve_access(&mut reader, surroundings.uid)?;
     let listen = resolve_listen(&mut reader, &access)?;
     let (socket, own_directory) = resolve_socket(&mut reader, listen, surroundings)?;
@@ -241,6 +244,7 @@ pub fn resolve(raw: &RawSettings, surroundings: &Surroundings) -> Result<Resolve
             sessions_max,
             session_memory_bytes,
             access,
+            ssd,
         },
         own_directory,
         admin,

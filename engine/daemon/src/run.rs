@@ -62,7 +62,8 @@ pub fn run(
         Action::CheckConfig => print("settings are good\n"),
         Action::PrintConfig => print(&document::printed_configuration(&settings.in_force)),
         Action::Doctor => {
-            let report = doctor::examine(&facts(), &settings);
+            let mut report = doctor::examine(&facts(), &settings);
+            doctor::add_ssd(&mut report, &settings);
             let status = u8::from(report.worst() == Verdict::Fail) * REFUSED;
             print(&report.table());
             ExitCode::from(status)
@@ -177,6 +178,8 @@ async fn control_thread(
     log_exposure(&settings);
     let (listen, socket) = (settings.node.listen, settings.node.socket.clone());
     let shard_count = settings.node.shards.len();
+    let to_ssd = settings.node.ssd.as_ref().map(|ssd| ssd.drain);
+    let within = DRAIN_WITHIN + to_ssd.unwrap_or_default();
     let start = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -215,7 +218,7 @@ async fn control_thread(
     if let Some(membership) = membership {
         membership.leave().await;
     }
-    drain(&*node, &mut signals).await;
+    drain(&*node, &mut signals, within).await;
     drop(stop);
     // Endpoints finish the answers under way; a client that holds its connection open is cut off.
     drop(tokio::time::timeout(Duration::from_secs(1), endpoints).await);
@@ -242,10 +245,10 @@ fn member(
 }
 
 /// Finishes what is under way; a second signal cuts it short.
-async fn drain(node: &dyn NodeControl, signals: &mut Signals) {
-    tracing::info!(within_s = DRAIN_WITHIN.as_secs(), "draining");
+async fn drain(node: &dyn NodeControl, signals: &mut Signals, within: Duration) {
+    tracing::info!(within_s = within.as_secs(), "draining");
     tokio::select! {
-        drained = node.drain(DRAIN_WITHIN) => {
+        drained = node.drain(within) => {
             let requests_abandoned = drained.requests_abandoned;
             tracing::info!(requests_abandoned, sessions_open = drained.sessions_open, "drained");
         },
@@ -285,7 +288,8 @@ impl Signals {
 
 /// The doctor's checks, before anything is taken: failures refuse, warnings are logged.
 fn check_machine(settings: &Resolved) -> Result<(), StartError> {
-    let report = doctor::examine(&facts(), settings);
+    let mut report = doctor::examine(&facts(), settings);
+    doctor::add_ssd(&mut report, settings);
     for finding in report.of(Verdict::Warn) {
         let check = finding.check;
         tracing::warn!(check, found = %finding.found, remedy = %finding.remedy, "doctor");

@@ -249,6 +249,95 @@ pub static SETTINGS: &[Setting] = &[
         "Which entries leave first when memory is short.",
     ),
     value(
+        "ssd",
+        "PATH[,PATH...]",
+        "",
+        "directories, or one block device for each shard",
+        "Where the SSD tier lies. What is evicted from memory is written there, survives a \
+         restart, and is read back when it is asked for. Without it eviction forgets.",
+    ),
+    Setting {
+        unit: "bytes",
+        ..value(
+            "ssd-size",
+            "SIZE",
+            "",
+            "64MiB to 256TiB, and 9 segments a shard",
+            "Size of the SSD tier, all shards together. Each shard takes its part for a new \
+             partition; one that is there keeps its size.",
+        )
+    },
+    Setting {
+        unit: "bytes",
+        ..value(
+            "ssd-segment",
+            "SIZE",
+            "",
+            "1MiB to 1GiB, a power of two",
+            "Size of a log segment, and thereby of the largest object on SSD. Default: a \
+             sixty-fourth of a partition, 1MiB to 64MiB.",
+        )
+    },
+    Setting {
+        unit: "milliseconds",
+        ..value(
+            "ssd-flush-ms",
+            "N",
+            "100",
+            "1 to 60000",
+            "Time between flushes of the SSD: the most that a power cut may cost. A killed daemon \
+             loses nothing that was written.",
+        )
+    },
+    value(
+        "ssd-admission",
+        "POLICY",
+        "always",
+        "always or second-hit",
+        "What is written to SSD: everything that is evicted, or what was evicted before, not too \
+         long ago.",
+    ),
+    Setting {
+        unit: "bytes",
+        ..value(
+            "ssd-bytes-per-day",
+            "SIZE",
+            "0",
+            "0 (no limit) to 1EiB",
+            "Most bytes written to SSD in a day of wall clock; when they are spent, eviction \
+             forgets what it may.",
+        )
+    },
+    Setting {
+        unit: "bytes",
+        ..value(
+            "ssd-clean-bytes-per-s",
+            "SIZE",
+            "256MiB",
+            "1MiB and more",
+            "Most bytes that cleaning of the SSD reads and writes in a second.",
+        )
+    },
+    value(
+        "ssd-promote-hits",
+        "N",
+        "1",
+        "1 to 3",
+        "From which hit on an object on SSD comes into memory again; those before are answered \
+         from the read alone.",
+    ),
+    Setting {
+        unit: "seconds",
+        ..value(
+            "drain-to-ssd",
+            "SECONDS",
+            "0",
+            "0 to 3600",
+            "How long a stop may take to write what is in memory to SSD, so that the next start \
+             has it. 0 writes nothing.",
+        )
+    },
+    value(
         "max-sessions",
         "N",
         "1024",

@@ -66,6 +66,8 @@ pub struct QuarantineStats {
     pub expelled_count: u64,
     /// Bytes of all of them.
     pub bytes: u64,
+    /// Bytes among them that were leased to the dead.
+    pub dead_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,9 @@ impl Quarantine {
         self.next_number += 1;
         *self.count_of(reason) += 1;
         self.stats.bytes += extent.len;
+        if matches!(reason, QuarantineReason::LeaseOfDead { .. }) {
+            self.stats.dead_bytes += extent.len;
+        }
     }
 
     fn count_of(&mut self, reason: QuarantineReason) -> &mut u64 {
@@ -144,6 +149,9 @@ impl Quarantine {
             }
             *self.count_of(waiting.reason) -= 1;
             self.stats.bytes -= waiting.extent.len;
+            if matches!(waiting.reason, QuarantineReason::LeaseOfDead { .. }) {
+                self.stats.dead_bytes -= waiting.extent.len;
+            }
             freed.push(waiting.extent);
         }
         turns
@@ -277,7 +285,10 @@ mod tests {
             QuarantineReason::HeldByExpelled { session },
         );
         assert_eq!(swept(&mut quarantine, &[], 99), [0_u64; 0]);
+        assert_eq!(quarantine.stats().dead_bytes, 64);
+        assert_eq!(quarantine.stats().bytes, 128);
         assert_eq!(swept(&mut quarantine, &[], 100), [0]);
+        assert_eq!(quarantine.stats().dead_bytes, 0);
         quarantine.session_gone(SessionId(8));
         assert_eq!(swept(&mut quarantine, &[], u64::MAX), [0_u64; 0]);
         quarantine.session_gone(session);

@@ -14,7 +14,7 @@ use chariot_proto::{KeyHash, Status, WriteMode};
 use crate::tickets::TicketId;
 
 /// One question to the shard that owns a key. `Send`: it crosses cores by mailbox.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Call {
     /// Finds a key; with `hold` its extent is held by an I/O pin until [`Call::Release`].
     Find {

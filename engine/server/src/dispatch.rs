@@ -15,6 +15,7 @@ use crate::reply::completion;
 use crate::request::{Answer, Kept, Outcome, Request};
 use crate::session::Place;
 use crate::shard::Shard;
+use crate::tier::hooks;
 use crate::waiting::Waiter;
 
 /// Handles one submission to its answer, its queue, or its watcher.
@@ -65,6 +66,14 @@ fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         }
         return Status::Timeout.into();
     }
+    if let Some(outcome) = hooks::before(shard, request, opcode) {
+        return outcome;
+    }
+    let outcome = execute(shard, request, opcode);
+    hooks::after(shard, request, opcode, outcome)
+}
+
+fn execute(shard: &mut Shard, request: &Request<'_>, opcode: Opcode) -> Outcome {
     match opcode {
         Opcode::Nop => Status::Ok.into(),
         Opcode::Set => handlers::set_inline::handle(shard, request),
@@ -95,6 +104,7 @@ fn settle(shard: &mut Shard, request: &Request<'_>, outcome: Outcome, taken_ns: 
     match outcome {
         Outcome::Done(answer) => finish(shard, request, &answer, taken_ns),
         Outcome::Watching | Outcome::Copying => {},
+        Outcome::Unknown => hooks::wait(shard, request, taken_ns),
         Outcome::NoMemory(need) => queue(shard, request, need, taken_ns),
     }
 }

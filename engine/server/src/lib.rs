@@ -26,7 +26,9 @@ mod shard;
 mod tcp;
 mod tenant;
 mod tickets;
+mod tier;
 mod waiting;
 mod watching;
 
 pub use node::Node;
+pub use node::ssd::{SsdExamination, examine_ssd};

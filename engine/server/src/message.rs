@@ -47,12 +47,29 @@ pub(crate) enum ShardMessage {
     },
     /// About objects and transactions, between shards.
     Object(ObjectMessage),
+    /// About a segment of the SSD tier.
+    Segment(SegmentNote),
     /// Between shards and the granule home.
     Granule(GranuleMessage),
     /// To the home, from the populate thread: a job is done.
     Populated(PopulateDone),
     /// An order of the control thread.
     Order(Order),
+}
+
+/// Between shards, about a segment that was written under another shard count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SegmentNote {
+    /// Where it lies.
+    pub(crate) partition: u16,
+    /// Which one.
+    pub(crate) segment: u32,
+    /// Which life of it.
+    pub(crate) sequence: u64,
+    /// It is erased for good; else one shard needs nothing of it any more.
+    pub(crate) is_erased: bool,
+    /// Who says so.
+    pub(crate) from: ShardId,
 }
 
 /// Between a shard and the granule home (shard 0).

@@ -8,6 +8,7 @@
 //! `node/stats.rs` what they count.
 
 pub(crate) mod orders;
+pub(crate) mod ssd;
 mod start;
 mod stats;
 
@@ -80,6 +81,10 @@ pub(crate) struct Shared {
     tenants: tokio::sync::Mutex<Tenants>,
     known: Mutex<HashMap<String, TenantHandle>>,
     wanted: mpsc::UnboundedSender<TenantWanted>,
+    /// Boot generation: the upper bits of every version. 1 without an SSD tier.
+    pub(crate) epoch: u32,
+    /// Shards that have given their SSD partition up.
+    pub(crate) ssd_retired: AtomicU64,
     life_page: Memfd,
     draining: AtomicBool,
     nonce_seed: [u8; 32],
@@ -248,6 +253,11 @@ impl Shared {
     /// What every welcome says.
     pub(crate) fn welcome(&self, tenant: TenantId, secret: KeySecret, id: SessionId) -> Welcome {
         Welcome {
+            flags: if self.options.ssd.is_some() {
+                Welcome::LOWER_TIER
+            } else {
+                0
+            },
             boot_id: self.boot_id,
             session_id: id.0,
             granule_len: GRANULE_BYTES,
@@ -420,6 +430,11 @@ impl NodeControl for Node {
         let mut readiness = Readiness::default();
         if self.shared.is_draining() {
             readiness.reasons.push("draining".to_owned());
+        }
+        let retired = self.shared.ssd_retired.load(Ordering::Relaxed);
+        if retired > 0 {
+            let degraded = format!("degraded: {retired} SSD partitions are given up");
+            readiness.degraded.push(degraded);
         }
         readiness
     }

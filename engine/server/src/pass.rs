@@ -25,6 +25,7 @@ use crate::message::{GranuleMessage, Order, ShardMessage};
 use crate::objects;
 use crate::session::Place;
 use crate::shard::Shard;
+use crate::tier;
 use crate::waiting::Waiter;
 
 /// Orders and populate results handled in one round.
@@ -154,6 +155,7 @@ impl ShardPass {
             },
             ShardMessage::Object(message) => objects::on_message(shard, message),
             ShardMessage::Granule(message) => granule(shard, message),
+            ShardMessage::Segment(note) => tier::on_note(shard, note),
             ShardMessage::Populated(done) => {
                 let now_ms = shard.now_ms;
                 shard
@@ -331,13 +333,12 @@ impl ShardPass {
         worked
     }
 
-    fn drained(&mut self, shard: &Shard) {
+    fn drained(&mut self, shard: &mut Shard) {
         let calls = shard.tickets.outstanding().max(shard.requests);
         let under_way = shard.sessions.unanswered() + calls as u64;
-        let over = self
-            .drain
-            .as_ref()
-            .is_some_and(|drain| under_way == 0 || shard.now_ns >= drain.deadline_ns);
+        let Some(drain) = &self.drain else { return };
+        let is_late = shard.now_ns >= drain.deadline_ns;
+        let over = is_late || (under_way == 0 && tier::drain(shard));
         if over && let Some(drain) = self.drain.take() {
             for done in drain.done {
                 if done.send(under_way).is_err() {
@@ -379,6 +380,7 @@ impl ShardPass {
                 .and_then(GranuleHome::next_ms)
                 .map(from_ms),
         );
+        sooner(tier::next_ns(shard));
         sooner((!shard.vacating.is_empty()).then(|| shard.now_ns + 1_000_000));
         sooner(
             self.drain
@@ -517,7 +519,7 @@ fn vacate(shard: &mut Shard) {
 fn expired(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
     match waiter {
         Waiter::Local(kept) => dispatch::out_of_memory(shard, &kept),
-        Waiter::Reserve { from, ticket, .. } => {
+        Waiter::Call { from, ticket, .. } | Waiter::Reserve { from, ticket, .. } => {
             shard.reply(
                 from,
                 ticket,
@@ -531,6 +533,11 @@ fn expired(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
 fn served(shard: &mut Shard, tenant: TenantId, waiter: Waiter) {
     match waiter {
         Waiter::Local(kept) => dispatch::again(shard, &kept),
+        Waiter::Call { from, ticket, call } => {
+            if let Some(reply) = calls::handle(shard, from, Some(ticket), &call) {
+                shard.reply(from, ticket, tenant, reply);
+            }
+        },
         Waiter::Reserve {
             from,
             ticket,
@@ -560,6 +567,7 @@ impl Pass for ShardPass {
         self.bells(shard);
         worked |= self.rings(shard);
         worked |= Self::time(shard);
+        worked |= tier::pass(shard);
         worked |= self.memory(shard);
         worked |= copies(shard);
         worked |= shard.tell_watchers();
@@ -572,7 +580,9 @@ impl Pass for ShardPass {
         self.drained(shard);
         Progress {
             worked,
-            in_flight: shard.sessions.unanswered() > 0 || shard.tickets.outstanding() > 0,
+            in_flight: shard.sessions.unanswered() > 0
+                || shard.tickets.outstanding() > 0
+                || tier::is_busy(shard),
             next_timer_ns: self.next_timer_ns(shard),
             stop: self.stop,
         }

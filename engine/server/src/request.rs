@@ -54,6 +54,8 @@ pub(crate) enum Outcome {
     NoMemory(u64),
     /// A watcher, a latch or another shard will answer.
     Watching,
+    /// Recovery of the SSD tier does not know the key yet: handle again when it knows more.
+    Unknown,
     /// The value is being copied, a slice a round; its end answers.
     Copying,
 }

@@ -111,6 +111,31 @@ pub struct NodeOptions {
     pub session_memory_bytes: u64,
     /// Who may open a session.
     pub access: AccessRules,
+    /// The SSD tier; `None` without one.
+    pub ssd: Option<SsdTierOptions>,
+}
+
+/// The SSD tier of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SsdTierOptions {
+    /// Directories, or block devices.
+    pub paths: Vec<PathBuf>,
+    /// Bytes of all shards together.
+    pub size_bytes: u64,
+    /// Bytes of a segment; a power of two.
+    pub segment_bytes: u32,
+    /// Time between flushes: what a power cut may cost.
+    pub flush: Duration,
+    /// Write only what was evicted before.
+    pub second_hit: bool,
+    /// Most bytes written in a day, 0 = no limit.
+    pub day_bytes: u64,
+    /// Most bytes that cleaning reads and writes in a second.
+    pub clean_bytes_per_s: u64,
+    /// From this hit on an object comes into memory again.
+    pub promote_hits: u8,
+    /// How long a stop may take to write memory out; zero = not at all.
+    pub drain: Duration,
 }
 
 /// The default of `--session-memory`: rings and pins of `sessions_max` sessions with
@@ -139,7 +164,7 @@ pub const RESULTS: [&str; 8] = [
 ];
 
 /// Why memory waits in quarantine, in the order of [`ShardStats::quarantine_bytes`].
-pub const QUARANTINE_REASONS: [&str; 3] = ["pinned", "io", "expelled"];
+pub const QUARANTINE_REASONS: [&str; 4] = ["pinned", "io", "expelled", "dead"];
 
 /// Upper bounds of the latency buckets in nanoseconds: 1 µs doubling up to 2^23 µs (8.4 s).
 pub const LATENCY_BOUNDS_NS: [u64; 24] = {
@@ -209,7 +234,8 @@ pub struct ShardStats {
     pub leases: u64,
     /// Bytes lent and not yet published.
     pub lease_bytes: u64,
-    /// Bytes that wait for pins, I/O or an expelled session's end, see [`QUARANTINE_REASONS`].
+    /// Bytes that wait for pins, I/O, an expelled session's end or a dead one's grace, see
+    /// [`QUARANTINE_REASONS`].
     pub quarantine_bytes: [u64; QUARANTINE_REASONS.len()],
     /// Bytes of live objects (without slack).
     pub payload_bytes: u64,
@@ -235,10 +261,45 @@ pub struct ShardStats {
     pub local_rings: u64,
     /// TCP connections served by this shard, now.
     pub connections: u64,
+    /// The SSD tier; `None` without one.
+    pub ssd: Option<SsdTierStats>,
     /// Values refused for a wrong checksum.
     pub checksum_failures: u64,
     /// Sessions this shard expelled, for malformed requests or by order.
     pub expulsions: u64,
+}
+
+pub use chariot_ssd::SsdStats;
+
+/// One shard's SSD tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SsdTierStats {
+    /// What the store counts.
+    pub store: SsdStats,
+    /// Hits answered from the device.
+    pub hits: u64,
+    /// Hits answered from memory while the value was being written.
+    pub spilling_hits: u64,
+    /// Objects that came into memory again.
+    pub promotions: u64,
+    /// Objects handed over for writing.
+    pub spills: u64,
+    /// Bytes on their way to the device.
+    pub spilling_bytes: u64,
+    /// Evicted objects that the tier did not take.
+    pub forgotten: u64,
+    /// Writes of objects that failed.
+    pub spill_failures: u64,
+    /// Reads that shared one I/O with another.
+    pub shared_reads: u64,
+    /// Reads made anew because the object had moved.
+    pub moved_reads: u64,
+    /// Reads that outlived the I/O deadline.
+    pub hung_reads: u64,
+    /// Requests that waited for recovery.
+    pub waited_for_recovery: u64,
+    /// Whether recovery is still under way.
+    pub is_recovering: bool,
 }
 
 /// One snapshot of the whole node; shards are asked one after another, not atomically.
@@ -329,6 +390,8 @@ pub enum Expulsion {
 pub struct Readiness {
     /// Reasons against, each a short phrase; empty means ready.
     pub reasons: Vec<String>,
+    /// What does not work although the node takes work, each a short phrase.
+    pub degraded: Vec<String>,
 }
 
 impl Readiness {

@@ -367,11 +367,12 @@ impl Sessions {
             .map_or(0, |ring| u64::from(ring.unanswered()))
     }
 
-    /// Collects what a tenant's sessions pin now. Everything unlinked before this call and not in
-    /// the set may be reused (no I/O asked). A session with impossible words is expelled and what
-    /// it pins counts.
-    pub(crate) fn scan_pins(&mut self, tenant: TenantId) -> &PinSet {
+    /// Collects what a tenant's sessions pin now, and counts the slots read. Everything unlinked
+    /// before this call and not in the set may be reused (no I/O asked). A session with impossible
+    /// words is expelled and what it pins counts.
+    pub(crate) fn scan_pins(&mut self, tenant: TenantId) -> (&PinSet, u64) {
         let mut wrong = Vec::new();
+        let mut slots = 0;
         let mut rings = self
             .places
             .iter_mut()
@@ -385,8 +386,9 @@ impl Sessions {
         if let Some((_, first)) = rings.peek() {
             let mut scan = PinScan::start(&mut self.pins, first);
             for (place, ring) in rings {
-                if let Err(error) = scan.add(ring) {
-                    wrong.push((place, error));
+                match scan.add(ring) {
+                    Ok(read) => slots += u64::from(read),
+                    Err(error) => wrong.push((place, error)),
                 }
             }
             scan.finish();
@@ -400,7 +402,7 @@ impl Sessions {
                 &error,
             );
         }
-        &self.pins
+        (&self.pins, slots)
     }
 
     /// Collects what one session pins now; what it has written wrongly expels it.

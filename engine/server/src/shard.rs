@@ -26,6 +26,7 @@ use crate::seam::ShardStats;
 use crate::session::Sessions;
 use crate::tenant::TenantShard;
 use crate::tickets::{TicketId, Tickets};
+use crate::tier::Tier;
 use crate::watching::{Watched, Watching, caller_shard};
 
 /// One shard.
@@ -51,6 +52,8 @@ pub(crate) struct Shard {
     pub(crate) home: Option<GranuleHome>,
     /// Granules on their way out, by tenant.
     pub(crate) vacating: VecDeque<(TenantId, Vacating)>,
+    /// The SSD tier, where there is one; taken out while somebody works with it (`tier::with`).
+    pub(crate) tier: Option<Box<Tier>>,
     /// Counters that no part below keeps itself.
     pub(crate) counters: ShardStats,
     /// Time of this pass, monotonic nanoseconds.
@@ -61,6 +64,8 @@ pub(crate) struct Shard {
     pub(crate) connections: usize,
     /// Requests of connections between their header and their answer.
     pub(crate) requests: usize,
+    /// While the node stops, memory is written out to the SSD tier until then.
+    pub(crate) drain_to_ssd_until_ns: u64,
     /// No new work: the node drains.
     pub(crate) draining: bool,
     /// Values of strict sessions that are being copied. Bound: requests in flight.
@@ -88,11 +93,13 @@ impl Shard {
             mail,
             home,
             vacating: VecDeque::new(),
+            tier: None,
             counters: ShardStats::default(),
             now_ns: monotonic_ns(),
             now_ms: chariot_shm::clock::coarse_ms(),
             connections: 0,
             requests: 0,
+            drain_to_ssd_until_ns: 0,
             draining: false,
             copies: VecDeque::new(),
             woken: Vec::new(),

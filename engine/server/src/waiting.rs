@@ -4,6 +4,7 @@
 
 use chariot_base::ShardId;
 
+use crate::call::Call;
 use crate::request::Kept;
 use crate::tickets::TicketId;
 
@@ -12,6 +13,15 @@ use crate::tickets::TicketId;
 pub(crate) enum Waiter {
     /// A request of a local session, to be handled again.
     Local(Box<Kept>),
+    /// A call of a connection, to be handled again.
+    Call {
+        /// The connection's shard.
+        from: ShardId,
+        /// Its ticket.
+        ticket: TicketId,
+        /// What it asks.
+        call: Call,
+    },
     /// A reservation for a connection.
     Reserve {
         /// The connection's shard.

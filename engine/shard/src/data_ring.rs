@@ -17,6 +17,7 @@
 //! only the first time (the pending bit is never cleared), so that the second such wake is lost for
 //! ever. Without deferral the shard's own thread posts the completion, outside of the nesting.
 
+mod aligned;
 mod file;
 mod mode;
 mod op;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use crate::bell::BellShared;
 use ring::Ring;
 
+pub use aligned::{AlignedBuffer, DIRECT_ALIGN, SharedBuffer};
 pub use mode::RingMode;
 pub use poll::{PollHandle, ReadyEvent};
 pub use socket::Piece;

@@ -3,9 +3,12 @@
 //!
 //! Lives on: control thread.
 
+use std::ffi::CString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use crate::data_ring::RawAddress;
 
@@ -65,6 +68,22 @@ fn set_one(raw: libc::c_int, name: libc::c_int) -> io::Result<()> {
 /// The kernel's: no descriptor left.
 pub fn session_bell() -> io::Result<OwnedFd> {
     crate::bell::eventfd(libc::EFD_NONBLOCK)
+}
+
+/// Returns how many bytes this user may still write where `path` lies.
+///
+/// # Errors
+/// The kernel's: no such path.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a statvfs is integers; all zeros is a valid one.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: statvfs(3) reads the path up to its zero and writes one statvfs, both alive here.
+    let failed = unsafe { libc::statvfs(path.as_ptr(), &raw mut found) };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(found.f_bavail * found.f_frsize)
 }
 
 #[cfg(test)]

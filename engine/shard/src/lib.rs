@@ -44,10 +44,10 @@ pub use control::{
     ControlInbox, ControlOutbox, ControlReceiver, ControlSender, control_to_shard, shard_to_control,
 };
 pub use data_ring::{
-    DataRing, IoFd, IoSpan, OutOfBounds, Piece, PollHandle, ReadyEvent, RingError, RingMode,
-    RingStats, StableMemory,
+    AlignedBuffer, DIRECT_ALIGN, DataRing, IoFd, IoSpan, OutOfBounds, Piece, PollHandle,
+    ReadyEvent, RingError, RingMode, RingStats, SharedBuffer, StableMemory,
 };
-pub use doors::{listen, session_bell};
+pub use doors::{free_bytes, listen, session_bell};
 pub use driver::{DriverStats, Pass, Progress};
 pub use executor::{
     LocalTask, Rails, ShardContext, ShardExecutor, ShardJoin, ShardSeat, ShardSpec, SpawnError,

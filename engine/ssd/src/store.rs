@@ -85,7 +85,7 @@ struct Io {
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "three notes that are independent of each other, no state of a lifecycle"
+    reason = "notes that are independent of each other, no state of a lifecycle"
 )]
 pub struct SsdStore {
     options: SsdOptions,
@@ -118,6 +118,10 @@ pub struct SsdStore {
     wants_room: bool,
     /// There is more to do without waiting for anything.
     again: bool,
+    /// Recovery met records that the index has no room for; they are misses, and stay.
+    is_overfull: bool,
+    /// Every free segment is still being read: the end of such a read clears it.
+    is_kept_by_reads: bool,
 }
 
 /// Objects of mode `None` are in this node only and never given up.
@@ -184,6 +188,8 @@ impl SsdStore {
             is_closing: false,
             wants_room: false,
             again: false,
+            is_overfull: false,
+            is_kept_by_reads: false,
             devices,
             options,
         };

@@ -4,7 +4,10 @@
 //! I/O may still stand on it) and from there back to the allocator.
 
 use chariot_base::Extent;
-use chariot_proto::KeyHash;
+use chariot_proto::{KeyHash, WriteMode};
+use chariot_shm::index::RecordWords;
+
+use crate::entry::{RecordFlags, extent_of};
 
 /// Why an extent left its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +33,21 @@ pub struct Retired {
     pub reason: RetireReason,
     /// Whose value it was.
     pub hash: KeyHash,
+    /// What its entry said: whoever spills it writes this along.
+    pub last: LastWords,
+}
+
+/// What an entry said before it was taken out. Plain values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastWords {
+    /// CRC32C of the value, where the writer gave one.
+    pub crc: Option<u32>,
+    /// Its version.
+    pub version: u64,
+    /// Coarse monotonic milliseconds at which it expires; 0 = never.
+    pub expiry_ms: u64,
+    /// What the writer asked for.
+    pub write_mode: WriteMode,
 }
 
 /// What calls have set free since the caller last drained it.
@@ -56,11 +74,18 @@ impl Effects {
         self.retired.is_empty()
     }
 
-    pub(crate) fn retire(&mut self, extent: Extent, reason: RetireReason, hash: KeyHash) {
+    pub(crate) fn retire(&mut self, words: &RecordWords, reason: RetireReason, hash: KeyHash) {
+        let last = LastWords {
+            crc: (words.flags & RecordFlags::CRC_PRESENT != 0).then_some(words.crc),
+            version: words.version,
+            expiry_ms: words.expiry_ms,
+            write_mode: RecordFlags::write_mode(words.flags),
+        };
         self.retired.push(Retired {
-            extent,
+            extent: extent_of(words),
             reason,
             hash,
+            last,
         });
     }
 }

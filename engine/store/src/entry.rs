@@ -13,8 +13,8 @@ use chariot_shm::index::{RecordState, RecordWords};
 /// The 16 flag bits of a record, as the store writes them and readers find them.
 ///
 /// ```text
-/// |15 .. 4|3 .. 1|  0  |
-/// | zero  | mode | crc |     mode = number of the write mode
+/// |15 .. 5|  4   |3 .. 1|  0  |
+/// | zero  | held | mode | crc |     mode = number of the write mode
 /// ```
 /// Lives on: any shard, any process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct RecordFlags;
 impl RecordFlags {
     /// The record's CRC32C word is the checksum of the value; the same bit as in completions.
     pub const CRC_PRESENT: u16 = CompletionFlags::CRC_PRESENT;
+    /// No other tier takes the entry: it is not evicted for one.
+    pub(crate) const HELD: u16 = 1 << 4;
     const MODE_SHIFT: u32 = 1;
     const MODE_MASK: u16 = 0b111;
 

@@ -36,7 +36,7 @@ mod transactions;
 mod watchers;
 mod wheel;
 
-pub use effects::{Effects, RetireReason, Retired};
+pub use effects::{Effects, LastWords, RetireReason, Retired};
 pub use entry::{EntryView, InsertError, Inserted, NewEntry, RecordFlags};
 pub use latches::{Latch, LatchKind, Latches, Released, Taken};
 pub use nesting::{Nesting, NestingFull};

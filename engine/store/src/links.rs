@@ -85,6 +85,11 @@ impl List {
         self.tail
     }
 
+    /// The record that was pushed last, 0 when the list is empty.
+    pub(crate) const fn head(&self) -> u32 {
+        self.head
+    }
+
     pub(crate) const fn len(&self) -> u32 {
         self.len
     }

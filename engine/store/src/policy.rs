@@ -118,6 +118,16 @@ impl PolicyState {
         (id != 0).then_some(id)
     }
 
+    /// Returns the entry that would go last as far as the order tells, `None` when nothing is
+    /// linked.
+    pub(crate) fn hottest(&self) -> Option<u32> {
+        let id = match &self.order {
+            Order::Lru(lru) => lru.hottest(),
+            Order::S3Fifo(s3fifo) => s3fifo.hottest(),
+        };
+        (id != 0).then_some(id)
+    }
+
     /// Judges the entry under the hand.
     pub(crate) fn judge(&mut self, id: u32, bytes: u64) -> Verdict {
         assert!(self.is_linked(id));

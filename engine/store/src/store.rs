@@ -31,7 +31,7 @@ use hashbrown::HashMap;
 
 use crate::ages::Ages;
 use crate::effects::{Effects, RetireReason};
-use crate::entry::{EntryView, InsertError, Inserted, NewEntry, extent_of, is_expired};
+use crate::entry::{EntryView, InsertError, Inserted, NewEntry, RecordFlags, is_expired};
 use crate::limits::{
     GHOST_BYTES_PER_ENTRY, METADATA_VICTIMS_MAX, PRIVATE_BYTES_PER_ENTRY, RECORDS_MAX,
 };
@@ -52,6 +52,8 @@ pub struct StoreOptions {
     pub epoch: u32,
     /// Most entries; 0 or more than the index's capacity means the index's capacity.
     pub entries_max: u32,
+    /// Evicted entries go to another tier, also those of mode `None`, which may then be evicted.
+    pub spills: bool,
 }
 
 /// What a turn of the timer wheel did.
@@ -225,6 +227,65 @@ impl Store {
         })
     }
 
+    /// Puts an entry back that another tier gave, or did not take, under the version it had. With
+    /// `is_held` it stays whatever its write mode: no other tier takes it.
+    ///
+    /// # Errors
+    /// [`InsertError::Exists`] when the key is present, [`InsertError::MetadataFull`]: the extent
+    /// stays the caller's.
+    ///
+    /// # Panics
+    /// When the extent or expiry is outside the ranges of [`NewEntry`].
+    pub fn restore(
+        &mut self,
+        hash: KeyHash,
+        entry: &NewEntry,
+        (version, is_held): (u64, bool),
+        now_ms: u64,
+        effects: &mut Effects,
+    ) -> Result<Inserted, InsertError> {
+        assert!(entry.extent.len > 0);
+        self.see(now_ms);
+        let found = self.index.find(hash.hi, hash.lo);
+        match found.map(|id| self.index.read(id).expiry_ms) {
+            Some(HIDDEN_MS) => return Err(InsertError::Reserved),
+            Some(expiry_ms) if !is_expired(expiry_ms, now_ms) => return Err(InsertError::Exists),
+            _ => {},
+        }
+        let mut words = entry.words(version);
+        if is_held {
+            words.flags |= RecordFlags::HELD;
+        }
+        let id = match found {
+            Some(id) => self.overwrite(id, &words, false, hash, effects),
+            None => self.create(hash, &words, effects)?,
+        };
+        Ok(Inserted {
+            record: base_id(id),
+            version,
+            replaced: false,
+        })
+    }
+
+    /// Sets when a key expires, and gives it a new version: what another tier holds of the old one
+    /// is then told from it. Returns the version; `None` when the key is absent or its time over.
+    ///
+    /// # Panics
+    /// When `expiry_ms` has more than 48 bits.
+    pub fn renew(&mut self, hash: KeyHash, expiry_ms: u64, now_ms: u64) -> Option<u64> {
+        self.see(now_ms);
+        let view = self.peek(hash, now_ms)?;
+        let id = index_id(view.record.get());
+        let mut words = self.index.read(id);
+        words.version = self.next_version();
+        words.expiry_ms = expiry_ms;
+        self.index.update(id, &words);
+        self.wheel.set(id.get(), expiry_ms);
+        self.counter += 1;
+        self.ages.note(self.counter, self.now_ms);
+        Some(words.version)
+    }
+
     /// Deletes a key; returns whether it was present and its time not over.
     pub fn remove(&mut self, hash: KeyHash, now_ms: u64, effects: &mut Effects) -> bool {
         self.see(now_ms);
@@ -391,7 +452,7 @@ impl Store {
         } else {
             RetireReason::Expired
         };
-        effects.retire(extent_of(&old), reason, hash);
+        effects.retire(&old, reason, hash);
         let is_evictable = self.is_evictable(hash, words);
         match (self.policy.is_linked(id.get()), is_evictable) {
             (true, true) => self.policy.overwrite(id.get(), old.len, words.len),
@@ -467,7 +528,13 @@ impl Store {
         }
         self.wheel.clear(number);
         self.bytes -= words.len;
-        effects.retire(extent_of(&words), reason, hash);
+        effects.retire(&words, reason, hash);
+    }
+
+    /// Whether an entry may go when nobody holds its key.
+    fn evictable(&self, words: &RecordWords) -> bool {
+        let is_held = words.flags & RecordFlags::HELD != 0;
+        (self.options.spills && !is_held) || RecordFlags::write_mode(words.flags).is_evictable()
     }
 
     fn next_version(&self) -> u64 {
@@ -518,10 +585,6 @@ impl Store {
 
 /// Expiry of an entry that is reserved: long over, so that nobody finds it.
 const HIDDEN_MS: u64 = 1;
-
-fn evictable(words: &RecordWords) -> bool {
-    crate::entry::RecordFlags::write_mode(words.flags).is_evictable()
-}
 
 /// 64 bits of a hash for the ghost queue: the tag's bits choose the lane, others the bucket.
 fn fingerprint(hash: KeyHash) -> u64 {

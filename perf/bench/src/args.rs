@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Limits(LimitsArgs),
     /// Objects of fragments between host memory and an accelerator, as shares of its copy engine.
     Device(DeviceArgs),
+    /// The SSD tier of a daemon, beside fio on the same directory: spill, fill, latency of a get.
+    Ssd(SsdArgs),
 }
 
 /// Which daemon, and which way to it.
@@ -253,6 +255,61 @@ pub(crate) enum PresetArg {
     H200pcie,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct SsdArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Admin address of the daemon: bytes and hits are counted by the daemon itself.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:31580")]
+    pub admin: String,
+    /// Process of the daemon, whose processor time is read [default: the only chariotd here].
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u32>,
+    /// Where fio makes its file: the daemon's --ssd directory, or one on the same file system.
+    #[arg(long, value_name = "DIR")]
+    pub directory: PathBuf,
+    /// What to measure.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "large,blobs,small,dram"
+    )]
+    pub work: Vec<SsdWork>,
+    /// Operations under way at once, ours (keys of one read) and fio's.
+    #[arg(long, value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub depth: u32,
+    /// Duration of each measurement.
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// CPU of fio: that of the daemon's shard [default: any].
+    #[arg(long, value_name = "CPU")]
+    pub fio_cpu: Option<u32>,
+    /// CPU of the client threads.
+    #[arg(long, value_name = "LIST")]
+    pub client_cpus: Option<String>,
+    /// Bytes of fio's file.
+    #[arg(long, value_parser = parse_size, default_value = "2GiB")]
+    pub fio_bytes: usize,
+    /// Print one JSON object a line instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `ssd` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SsdWork {
+    /// Spill and fill of objects of 1 MiB.
+    Large,
+    /// Spill and fill of 62 objects of 72 KiB a call.
+    Blobs,
+    /// Latency of a get of 4 KiB, awake and parked.
+    Small,
+    /// Latency of hits in memory, idle and while spilling.
+    Dram,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,6 +446,18 @@ mod tests {
                 .contains("--simulated")
         );
         assert!(parse("device").unwrap_err().contains("--backend"));
+    }
+
+    #[test]
+    fn ssd_takes_a_list_of_work_and_needs_a_directory() {
+        let line = "ssd --directory /ssd --work large,small --depth 4 --json";
+        let Command::Ssd(args) = parse(line).unwrap().command else {
+            panic!("{line}")
+        };
+        assert_eq!(args.work, [SsdWork::Large, SsdWork::Small]);
+        assert_eq!((args.depth, args.fio_bytes), (4, 2 << 30));
+        assert!(parse("ssd").unwrap_err().contains("--directory"));
+        parse("ssd --directory / --depth 0").unwrap_err();
     }
 
     #[test]

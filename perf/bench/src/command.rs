@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
-use crate::{device, kv, limits, replay};
+use crate::{device, kv, limits, replay, ssd};
 
 /// How a run that came to its end went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Replay(args) => replay::command(args),
         Command::Limits(args) => limits::command(args),
         Command::Device(args) => device::command(args),
+        Command::Ssd(args) => ssd::command(args),
     };
     match outcome {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,

@@ -18,17 +18,17 @@ const ANSWER_MAX: u64 = 64 << 20;
 
 /// Reads the number of evictions since the daemon's start.
 pub(crate) fn read(admin: &str) -> Result<u64, Failure> {
-    let text = fetch(admin).map_err(|error| {
-        let cause = format!("no metrics at {admin} ({error})");
-        Failure::new(
-            cause,
-            "give the daemon's --admin address as host:port, or leave --admin out",
-        )
-    })?;
+    let remedy = "give the daemon's --admin address as host:port, or leave --admin out";
+    let text = metrics(admin, remedy)?;
     sum(&text).ok_or_else(|| {
         let cause = format!("the answer of {admin} has no {METRIC}");
         Failure::new(cause, "give the --admin address of a chariotd")
     })
+}
+
+/// Reads all metrics as text; `remedy` is what to do when nobody answers.
+pub(crate) fn metrics(admin: &str, remedy: &str) -> Result<String, Failure> {
+    fetch(admin).map_err(|error| Failure::new(format!("no metrics at {admin} ({error})"), remedy))
 }
 
 fn fetch(admin: &str) -> std::io::Result<String> {

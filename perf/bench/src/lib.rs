@@ -1,8 +1,8 @@
 //! chariot-bench: the load tool, a process of its own beside the daemon.
 //!
-//! Four commands, each one module: `kv` (one operation, many times), `replay` (a trace of requests
+//! Five commands, each one module: `kv` (one operation, many times), `replay` (a trace of requests
 //! of an inference service), `limits` (what the machine can do without a cache), `device` (objects
-//! between host memory and an accelerator). Reading order:
+//! between host memory and an accelerator), `ssd` (the SSD tier beside fio). Reading order:
 //! `args` (what may be asked for), `command` (from arguments to an exit status), then the command.
 //!
 //! Shared parts: `cache` is the port through which the load goes (the SDK, or a fake in tests),
@@ -25,6 +25,7 @@ mod pace;
 mod pinning;
 mod random;
 mod replay;
+mod ssd;
 mod text;
 
 #[cfg(test)]

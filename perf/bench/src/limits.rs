@@ -6,7 +6,7 @@
 //! | `crc32c` | the hardware checksum over the same working set |
 //! | `unix_round_trip` | 64 bytes there and back over a unix stream socket, two CPUs |
 //! | `futex_hand_over` | a word there and back between two CPUs, both sleeping on futexes |
-//! | `cold_wake` | the same to a side that slept 10 ms, seen by a side that spins: a parked shard's bound |
+//! | `cold_wake` | the same to a side that slept 10 ms, seen by one that spins: a parked shard |
 //! | `loopback_tcp` | 1 MiB writes over loopback TCP, one stream |
 //! | `iperf3` | the same as iperf3 sees it, where it is installed |
 

@@ -56,6 +56,12 @@ impl Metrics {
         sum
     }
 
+    /// How many series a metric has: a shard that is busy leaves its own out of a scrape.
+    pub fn count(&self, name: &str) -> usize {
+        let series = self.text.lines().map(|line| line.split(['{', ' ']).next());
+        series.filter(|&found| found == Some(name)).count()
+    }
+
     /// The sum of a metric over all its labels.
     pub fn total(&self, name: &str) -> f64 {
         self.sum(name, &[])

@@ -96,6 +96,8 @@ struct Terms {
     checksum: bool,
     request_timeout: Duration,
     read_path: ReadPath,
+    /// What the index does not know may lie in another tier of the node.
+    has_lower_tier: bool,
 }
 
 /// One shard of the session: its lock, its pins, its bell.

@@ -40,6 +40,12 @@ mod check;
 mod model;
 #[cfg(test)]
 #[cfg(not(loom))]
+mod random;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod schedule;
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 pub use layout::{IndexOptions, OWNER_COUNT, RecordState};

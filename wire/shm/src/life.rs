@@ -263,7 +263,8 @@ impl LifeView {
     }
 }
 
-fn is_alive(word: u32) -> bool {
+/// Whether a word says that its daemon lives.
+pub(crate) fn is_alive(word: u32) -> bool {
     word & libc::FUTEX_TID_MASK != 0 && word & libc::FUTEX_OWNER_DIED == 0
 }
 

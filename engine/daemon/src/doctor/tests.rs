@@ -299,3 +299,29 @@ fn an_unreadable_machine_does_not_refuse_by_itself() {
         .collect();
     assert_eq!(failed, ["cores"], "only what must be known");
 }
+
+#[test]
+fn an_ssd_that_cannot_be_used_refuses_and_one_without_direct_io_warns() {
+    let refusal = StartError {
+        cause: "the cause".to_owned(),
+        remedy: "the remedy".to_owned(),
+    };
+    let mut report = Report::default();
+    judge_ssd(&mut report, &Err(refusal));
+    assert_eq!(report.worst(), Verdict::Fail);
+    for (is_direct, needed_bytes, verdict) in [
+        (true, 10 << 20, Verdict::Ok),
+        (false, 10 << 20, Verdict::Warn),
+        (true, 30 << 20, Verdict::Fail),
+    ] {
+        let examined = SsdExamination {
+            partitions: 1,
+            needed_bytes,
+            free_bytes: 20 << 20,
+            is_direct,
+        };
+        let mut report = Report::default();
+        judge_ssd(&mut report, &Ok(examined));
+        assert_eq!(report.worst(), verdict);
+    }
+}

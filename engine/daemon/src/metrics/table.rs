@@ -29,6 +29,26 @@ const fn shard(
     }
 }
 
+/// One value a shard that has an SSD tier.
+const fn ssd(
+    name: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    help: &'static str,
+    stability: Stability,
+    read: fn(&crate::seam::SsdTierStats) -> f64,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        help,
+        labels: SHARD,
+        stability,
+        feed: Feed::Ssd(read),
+    }
+}
+
 /// One value for the node.
 const fn node(
     name: &'static str,
@@ -107,7 +127,7 @@ pub static METRICS: &[Metric] = &[
     shard("chariot_lease_bytes", Gauge, "bytes", "Bytes lent and not yet published.", Stable, |s| s.lease_bytes as f64),
     Metric {
         name: "chariot_quarantine_bytes", kind: Gauge, unit: "bytes",
-        help: "Bytes that wait, by what they wait for: a pin, an I/O, or an expelled session's end.",
+        help: "Bytes that wait, by what they wait for: a pin, an I/O, an expelled session's end, or the grace of a dead one's leases.",
         labels: &["shard", "reason"], stability: Stable,
         feed: Feed::Labelled(|s, emit| {
             for (reason, bytes) in QUARANTINE_REASONS.iter().zip(&s.quarantine_bytes) {
@@ -118,6 +138,48 @@ pub static METRICS: &[Metric] = &[
     shard("chariot_payload_bytes", Gauge, "bytes", "Bytes of live values.", Stable, |s| s.payload_bytes as f64),
     shard("chariot_slack_bytes", Gauge, "bytes", "Bytes lost to rounding and fragmentation in granules held.", Stable, |s| s.slack_bytes as f64),
     shard("chariot_free_bytes", Gauge, "bytes", "Free bytes in granules held.", Stable, |s| s.free_bytes as f64),
+    ssd("chariot_ssd_hits_total", Counter, "lookups", "Hits answered from the SSD.", Stable, |t| t.hits as f64),
+    ssd("chariot_ssd_spilling_hits_total", Counter, "lookups", "Hits answered from memory while the value was on its way to the SSD.", Stable, |t| t.spilling_hits as f64),
+    ssd("chariot_ssd_misses_total", Counter, "lookups", "Lookups in the SSD's index that found nothing.", Stable, |t| t.store.misses as f64),
+    ssd("chariot_ssd_unknown_total", Counter, "lookups", "Lookups during recovery that could not be answered yet.", Internal, |t| t.store.unknown as f64),
+    ssd("chariot_ssd_recovery_waits_total", Counter, "requests", "Requests that waited for recovery to know their key.", Internal, |t| t.waited_for_recovery as f64),
+    ssd("chariot_ssd_promotions_total", Counter, "objects", "Objects that came from the SSD into memory again.", Stable, |t| t.promotions as f64),
+    ssd("chariot_ssd_spills_total", Counter, "objects", "Evicted objects handed over for writing.", Stable, |t| t.spills as f64),
+    ssd("chariot_ssd_spill_failures_total", Counter, "objects", "Objects whose write failed.", Stable, |t| t.spill_failures as f64),
+    ssd("chariot_ssd_forgotten_total", Counter, "objects", "Evicted objects that the SSD did not take: budget, admission, room, or an error.", Stable, |t| t.forgotten as f64),
+    ssd("chariot_ssd_spilling_bytes", Gauge, "bytes", "Bytes evicted and not written yet.", Stable, |t| t.spilling_bytes as f64),
+    ssd("chariot_ssd_objects", Gauge, "objects", "Objects on SSD that can be found.", Stable, |t| t.store.objects as f64),
+    ssd("chariot_ssd_live_bytes", Gauge, "bytes", "Bytes of the SSD that these take, headers and padding included.", Stable, |t| t.store.live_bytes as f64),
+    ssd("chariot_ssd_capacity_bytes", Gauge, "bytes", "Bytes of all segments.", Stable, |t| t.store.capacity_bytes as f64),
+    ssd("chariot_ssd_index_bytes", Gauge, "bytes", "Memory of the SSD's index.", Stable, |t| t.store.index_bytes as f64),
+    ssd("chariot_ssd_appended_bytes_total", Counter, "bytes", "Value bytes handed over for writing.", Stable, |t| t.store.appended_bytes as f64),
+    ssd("chariot_ssd_written_bytes_total", Counter, "bytes", "All bytes written to the SSD; over chariot_ssd_appended_bytes_total it is the write amplification.", Stable, |t| t.store.written_bytes as f64),
+    ssd("chariot_ssd_read_bytes_total", Counter, "bytes", "Bytes read for hits.", Stable, |t| t.store.read_bytes as f64),
+    ssd("chariot_ssd_scanned_bytes_total", Counter, "bytes", "Bytes read by cleaning and recovery.", Stable, |t| t.store.scanned_bytes as f64),
+    ssd("chariot_ssd_cleaned_bytes_total", Counter, "bytes", "Bytes copied by cleaning.", Stable, |t| t.store.cleaned_bytes as f64),
+    ssd("chariot_ssd_day_bytes", Gauge, "bytes", "Bytes written in this day of wall clock, against --ssd-bytes-per-day.", Stable, |t| t.store.day_bytes as f64),
+    ssd("chariot_ssd_dropped_total", Counter, "objects", "Objects on SSD given up for room.", Stable, |t| t.store.dropped as f64),
+    ssd("chariot_ssd_tombstones_total", Counter, "records", "Tombstones written.", Internal, |t| t.store.tombstones as f64),
+    ssd("chariot_ssd_shared_reads_total", Counter, "reads", "Gets that shared the I/O of another.", Internal, |t| t.shared_reads as f64),
+    ssd("chariot_ssd_moved_reads_total", Counter, "reads", "Reads made anew because the object had moved.", Internal, |t| t.moved_reads as f64),
+    ssd("chariot_ssd_segments_free", Gauge, "segments", "Segments that nothing is in.", Internal, |t| f64::from(t.store.segments_free)),
+    ssd("chariot_ssd_segments_isolated", Gauge, "segments", "Segments set aside after an error.", Stable, |t| f64::from(t.store.segments_isolated)),
+    ssd("chariot_ssd_recovering", Gauge, "1", "1 while recovery is under way.", Stable, |t| f64::from(u8::from(t.is_recovering))),
+    ssd("chariot_ssd_recovery_seconds", Gauge, "seconds", "How long recovery took.", Stable, |t| t.store.recovery_ms as f64 / 1e3),
+    ssd("chariot_ssd_retired", Gauge, "1", "1 when the partition was given up after errors.", Stable, |t| f64::from(u8::from(t.store.is_retired))),
+    Metric {
+        name: "chariot_ssd_errors_total", kind: Counter, unit: "errors",
+        help: "Errors of the SSD by kind.",
+        labels: &["shard", "kind"], stability: Stable,
+        feed: Feed::Labelled(|s, emit| {
+            let Some(t) = &s.ssd else { return };
+            emit(&["read"], t.store.read_errors as f64);
+            emit(&["write"], t.store.write_errors as f64);
+            emit(&["corrupt-value"], t.store.corrupt_values as f64);
+            emit(&["corrupt-metadata"], t.store.corrupt_metadata as f64);
+            emit(&["hung"], (t.store.hung + t.hung_reads) as f64);
+        }),
+    },
     shard("chariot_metadata_bytes", Gauge, "bytes", "Bytes of entries, index and policy links in use.", Stable, |s| s.metadata_bytes as f64),
     shard("chariot_ring_depth", Gauge, "requests", "Requests taken and not yet completed.", Stable, |s| s.ring_depth as f64),
     shard("chariot_ring_depth_max", Gauge, "requests", "Highest ring depth since the start.", Internal, |s| s.ring_depth_max as f64),

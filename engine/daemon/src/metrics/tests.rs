@@ -1,6 +1,59 @@
 use super::*;
 use crate::seam::{OPERATIONS, QUARANTINE_REASONS, RESULTS};
 
+/// A tier in which every number is different from zero, named one by one for the same reason.
+fn full_tier() -> SsdTierStats {
+    SsdTierStats {
+        store: crate::seam::SsdStats {
+            objects: 1,
+            entries: 1,
+            live_bytes: 1,
+            kept_bytes: 1,
+            capacity_bytes: 1,
+            segments_free: 1,
+            segments_total: 1,
+            segments_isolated: 1,
+            index_bytes: 1,
+            hits: 1,
+            misses: 1,
+            unknown: 1,
+            appended: 1,
+            appended_bytes: 1,
+            written_bytes: 1,
+            read_bytes: 1,
+            scanned_bytes: 1,
+            cleaned_bytes: 1,
+            segments_erased: 1,
+            dropped: 1,
+            expired: 1,
+            tombstones: 1,
+            not_admitted: 1,
+            refused: 1,
+            day_bytes: 1,
+            read_errors: 1,
+            write_errors: 1,
+            corrupt_values: 1,
+            corrupt_metadata: 1,
+            hung: 1,
+            is_retired: true,
+            recovery_ms: 1,
+            recovered_records: 1,
+        },
+        hits: 1,
+        spilling_hits: 1,
+        promotions: 1,
+        spills: 1,
+        spilling_bytes: 1,
+        forgotten: 1,
+        spill_failures: 1,
+        shared_reads: 1,
+        moved_reads: 1,
+        hung_reads: 1,
+        waited_for_recovery: 1,
+        is_recovering: true,
+    }
+}
+
 /// A shard in which every number is different from zero.
 ///
 /// The fields are named one by one, so that a new one does not compile until it stands here too.
@@ -12,6 +65,7 @@ fn full_shard() -> ShardStats {
     ShardStats {
         operations: [[1; RESULTS.len()]; OPERATIONS.len()],
         latencies: [latencies; OPERATIONS.len()],
+        ssd: Some(full_tier()),
         hits: 1,
         misses: 1,
         bytes_written: 1,

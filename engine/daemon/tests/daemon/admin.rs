@@ -61,6 +61,7 @@ impl NodeControl for Fake {
     fn ready(&self) -> Readiness {
         Readiness {
             reasons: self.reasons.clone(),
+            degraded: Vec::new(),
         }
     }
 

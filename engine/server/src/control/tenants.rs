@@ -45,6 +45,8 @@ pub(crate) struct TenantShape {
     pub(crate) virtual_granules: u32,
     /// Back it with hugetlb pages.
     pub(crate) hugepages: bool,
+    /// From which key secrets are derived, so that they stay the same; random without it.
+    pub(crate) secret: Option<[u8; 32]>,
     /// Shards of the node.
     pub(crate) shard_count: u16,
     /// Shape of one index; shard and tenant are filled in.
@@ -106,7 +108,10 @@ impl Tenants {
             hugetlb: self.shape.hugepages,
         };
         let arena = Arc::new(ArenaMemory::create("chariot-arena", options)?);
-        let secret = KeySecret(super::random::bytes()?);
+        let secret = match &self.shape.secret {
+            Some(secret) => crate::node::ssd::tenant_secret(secret, name),
+            None => KeySecret(super::random::bytes()?),
+        };
         let mut indexes = Vec::new();
         let mut parts = Vec::new();
         let index_len = self.shape.index_options.memory_size_bytes();

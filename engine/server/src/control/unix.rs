@@ -362,13 +362,9 @@ async fn welcome(
         index_len: tenant.index_len,
         arena_len: tenant.arena.len(),
         index_count: shared.shard_count(),
-        flags: Welcome::SHARED_MEMORY | if trusted { Welcome::TRUSTED } else { 0 },
         ..shared.welcome(tenant.id, tenant.secret, id)
-    };
-    let message = Welcome {
-        descriptor_count: message.descriptors_expected(),
-        ..message
-    };
+    }
+    .with_descriptors(trusted);
     let header = FrameHeader::answer(request, Status::Ok).with_opcode(Opcode::Welcome);
     let arena_ro;
     let arena = if trusted {

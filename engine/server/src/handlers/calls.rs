@@ -13,11 +13,27 @@ use crate::limits::RESERVE_WAIT_NS;
 use crate::reply::insert_status;
 use crate::shard::Shard;
 use crate::tickets::TicketId;
+use crate::tier::hooks::{self, Called};
 use crate::waiting::Waiter;
 use crate::watching::{Watched, caller_session};
 
 /// Answers one call, or queues it; `None`: the answer comes later, or never was asked for.
 pub(crate) fn handle(
+    shard: &mut Shard,
+    from: ShardId,
+    ticket: Option<TicketId>,
+    call: &Call,
+) -> Option<Reply> {
+    match hooks::before_call(shard, from, ticket, call) {
+        Called::Pass => {},
+        Called::Reply(reply) => return Some(reply),
+        Called::Later => return None,
+    }
+    let reply = execute(shard, from, ticket, call)?;
+    hooks::after_call(shard, from, ticket, call, reply)
+}
+
+fn execute(
     shard: &mut Shard,
     from: ShardId,
     ticket: Option<TicketId>,

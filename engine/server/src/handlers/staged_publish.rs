@@ -112,7 +112,11 @@ pub(crate) fn go_on(shard: &mut Shard, mut copy: StagedCopy) -> Option<StagedCop
             Answer::status(status)
         },
     };
-    crate::dispatch::finish(shard, &request, &answer, kept.taken_ns);
+    let opcode = chariot_proto::Opcode::StagedPublish;
+    let outcome = crate::tier::hooks::after(shard, &request, opcode, Outcome::Done(answer));
+    if let Outcome::Done(answer) = outcome {
+        crate::dispatch::finish(shard, &request, &answer, kept.taken_ns);
+    }
     None
 }
 

@@ -58,10 +58,18 @@ pub(crate) fn handle(context: &mut OrderContext<'_>, runtime: &ShardContext, ord
         Order::Sessions(done) => answer(done, sessions(context)),
         Order::Drain { deadline_ns, done } => {
             context.shard.draining = true;
+            context.shard.drain_to_ssd_until_ns = context.shard.now_ns + drain_to_ssd_ns(context);
             Drain::begin(context.drain, deadline_ns, done);
         },
         Order::Stop => *context.stop = true,
     }
+}
+
+fn drain_to_ssd_ns(context: &OrderContext<'_>) -> u64 {
+    let ssd = context.shard.shared.options.ssd.as_ref();
+    ssd.map_or(0, |ssd| {
+        u64::try_from(ssd.drain.as_nanos()).unwrap_or(u64::MAX / 2)
+    })
 }
 
 fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
@@ -77,24 +85,28 @@ fn open_tenant(context: &mut OrderContext<'_>, parts: TenantParts) {
         EvictionPolicy::Lru => Policy::Lru,
         EvictionPolicy::S3Fifo => Policy::S3Fifo,
     };
-    // The boot generation will come from the SSD tier's superblock; without one nothing outlives a
-    // start.
     let options = StoreOptions {
         policy,
-        epoch: 1,
+        epoch: shard.shared.epoch,
         entries_max: shard.metadata.promised(),
+        spills: shard.tier.is_some(),
     };
     let store = Store::new(writer, options);
     if let Some(home) = shard.home.as_mut() {
         home.add_tenant(parts.tenant, Arc::clone(&parts.arena));
     }
-    shard.tenants[index] = Some(TenantShard::new(
+    let mut share = TenantShard::new(
         parts.tenant,
         parts.secret,
         parts.arena,
         store,
         shard.metadata.clone(),
-    ));
+    );
+    if shard.tier.is_some() {
+        let of_shard = shard.shared.options.memory_bytes / u64::from(shard.shared.shard_count());
+        share.spills.switch_on(of_shard);
+    }
+    shard.tenants[index] = Some(share);
 }
 
 fn open_ring(

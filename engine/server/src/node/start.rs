@@ -24,6 +24,7 @@ use chariot_shard::{
 };
 use chariot_shm::LifeThread;
 use chariot_shm::index::IndexOptions;
+use chariot_ssd::SsdOptions;
 use chariot_store::{Policy, entries_for};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -36,11 +37,13 @@ use crate::control::{random, unix};
 use crate::granules::GranuleHome;
 use crate::mail::Mail;
 use crate::message::ShardMessage;
+use crate::node::ssd::{Partitions, ShardPartitions};
 use crate::node::{Node, Shared, TenantWanted, orders, random_u64};
 use crate::pass::{OrderHandler, ShardPass};
 use crate::seam::{EvictionPolicy, NodeOptions, SpinBudget, StartError};
 use crate::shard::Shard;
 use crate::tcp::listener;
+use crate::tier;
 
 /// Messages between two shards before they overflow into the sender's queue.
 const MAILBOX_CAPACITY: usize = 1024;
@@ -72,6 +75,7 @@ struct Seat {
     orders: ControlReceiver<ShardMessage>,
     listener: TcpListener,
     ready: oneshot::Sender<()>,
+    ssd: Option<(ShardPartitions, SsdOptions)>,
 }
 
 impl Node {
@@ -80,13 +84,30 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`] with cause and remedy; nothing is left running.
+    ///
+    /// # Panics
+    /// When the options name more than 64 shards.
     pub async fn start(options: NodeOptions) -> Result<Self, StartError> {
         let boot_id = random_u64().map_err(kernel("random bytes"))?;
         let (life, life_page) = LifeThread::start(boot_id, 1).map_err(kernel("life page"))?;
         let (wanted, wishes) = mpsc::unbounded_channel();
         let spin_us = measure_spin_us(options.shards.first().map(|shard| shard.cpu));
-        let (seats, senders, watchdog, readies) = seats(&options, spin_us)?;
-        let shape = shape(&options, boot_id);
+        let shard_count = u16::try_from(options.shards.len()).expect("at most 64 shards");
+        let ssd = options.ssd.as_ref();
+        let partitions = ssd
+            .map(|ssd| Partitions::open(ssd, shard_count))
+            .transpose()?;
+        let (mut seats, senders, watchdog, readies) = seats(&options, spin_us)?;
+        if let (Some(ssd), Some(partitions)) = (ssd, &partitions) {
+            for (number, seat) in (0..shard_count).zip(&mut seats) {
+                let files = partitions.for_shard().map_err(kernel("SSD partitions"))?;
+                let options = partitions.store_options(ShardId(number), shard_count, ssd);
+                seat.ssd = Some((files, options));
+            }
+        }
+        let identity = partitions.map(|partitions| partitions.identity);
+        let mut shape = shape(&options, boot_id);
+        shape.secret = identity.map(|identity| identity.secret);
         let shared = Arc::new(Shared {
             registry: Registry::new(options.sessions_max, options.session_memory_bytes),
             boot_id,
@@ -95,6 +116,8 @@ impl Node {
             tenants: tokio::sync::Mutex::new(Tenants::new(shape)),
             known: Mutex::new(HashMap::new()),
             wanted,
+            epoch: identity.map_or(1, |identity| identity.next_epoch),
+            ssd_retired: AtomicU64::new(0),
             life_page,
             draining: AtomicBool::new(false),
             nonce_seed: random::bytes().map_err(kernel("random bytes"))?,
@@ -125,6 +148,7 @@ fn shape(options: &NodeOptions, boot_id: u64) -> TenantShape {
     TenantShape {
         virtual_granules: ledger.virtual_granules(),
         hugepages: options.hugepages,
+        secret: None,
         shard_count,
         index_options: IndexOptions {
             boot_id,
@@ -193,6 +217,7 @@ fn seats(options: &NodeOptions, auto_spin_us: u32) -> Result<Seats, StartError> 
             orders,
             listener,
             ready,
+            ssd: None,
         });
     }
     Ok((all, senders, watchdog, readies))
@@ -235,10 +260,12 @@ fn spawn(
             orders,
             listener,
             ready,
+            ssd,
         } = seat;
         let shared = Arc::clone(shared);
         let join = ShardExecutor::spawn(seat, move |context| {
-            main(shared, context, boxes, orders, listener, ready)
+            let doors = (listener, ready);
+            main(shared, context, boxes, orders, doors, ssd)
         });
         joins.push(join.map_err(|error| failed(error.to_string(), "see chariotd --doctor"))?);
     }
@@ -263,8 +290,8 @@ async fn main(
     context: ShardContext,
     boxes: Mailboxes<ShardMessage>,
     orders: ControlReceiver<ShardMessage>,
-    listener: TcpListener,
-    ready: oneshot::Sender<()>,
+    (listener, ready): (TcpListener, oneshot::Sender<()>),
+    ssd: Option<(ShardPartitions, SsdOptions)>,
 ) -> io::Result<()> {
     let id = context.shard();
     let home = if id == ShardId(0) {
@@ -274,6 +301,9 @@ async fn main(
     };
     let mail = Mail::new(id, boxes);
     let shard = Rc::new(RefCell::new(Shard::new(id, shared, mail, home)));
+    if let Some((partitions, options)) = ssd {
+        tier::open(&shard, &context, partitions, options)?;
+    }
     context
         .spawn_local(listener::serve(
             Rc::clone(&shard),

@@ -42,7 +42,8 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
         stats.lease_bytes += leases - of_expelled;
         stats.quarantine_bytes[2] += of_expelled;
         stats.leases += tenant.leases.idle_count();
-        stats.quarantine_bytes[0] += quarantine.bytes;
+        stats.quarantine_bytes[0] += quarantine.bytes - quarantine.dead_bytes;
+        stats.quarantine_bytes[3] += quarantine.dead_bytes;
         stats.quarantine_bytes[1] += tenant.io_pins.bytes();
         let memory = MemoryReport::new(
             &tenant.extents.stats(),
@@ -54,6 +55,7 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
         stats.slack_bytes += memory.slack;
         stats.free_bytes += memory.free;
     }
+    stats.ssd = crate::tier::stats(shard);
     stats.pins = shard.sessions.last_pins().len() as u64;
     stats.ring_depth = shard.sessions.unanswered() + shard.tickets.outstanding() as u64;
     stats.ring_depth_max = stats.ring_depth_max.max(stats.ring_depth);

@@ -1,4 +1,6 @@
-//! Operations on files, for the tiers to come: positioned reads and writes of whole ranges.
+//! Operations on files: positioned reads and writes of whole ranges, gathered writes, flushes.
+
+use std::collections::VecDeque;
 
 use io_uring::{opcode, types};
 
@@ -49,6 +51,110 @@ impl DataRing {
             written += count_of("write", result)?.unwrap_or(0);
         }
         Ok(())
+    }
+
+    /// Writes all of `spans`, one after the other, at `offset`. Alignment as for
+    /// [`Self::read_at`], of each span.
+    ///
+    /// # Errors
+    /// As [`Self::write_at`].
+    ///
+    /// # Panics
+    /// When the kernel says that it wrote more than it was given.
+    pub async fn write_gather_at(
+        &self,
+        fd: &IoFd,
+        offset: u64,
+        spans: Vec<IoSpan>,
+    ) -> Result<(), RingError> {
+        let mut at = offset;
+        let mut left = VecDeque::from(spans);
+        while !left.is_empty() {
+            let batch = Box::new(Vectors::take(&mut left));
+            let entry =
+                opcode::Writev::new(types::Fd(fd.raw()), batch.list.as_ptr(), batch.count())
+                    .offset(at)
+                    .build();
+            let spans = batch.spans.clone();
+            let (result, _) = Op::new(&self.data, entry, Keep::Other(fd.clone(), batch)).await;
+            let written = count_of("writev", result)?;
+            if written == Some(0) {
+                return Err(RingError::Failed {
+                    operation: "writev",
+                    errno: libc::EIO,
+                });
+            }
+            let mut written = written.unwrap_or(0);
+            at += written as u64;
+            for span in spans.into_iter().rev() {
+                left.push_front(span);
+            }
+            while written > 0 {
+                let first = left.pop_front().expect("no more is written than was given");
+                if first.len() > written {
+                    left.push_front(first.slice(written, first.len() - written));
+                    break;
+                }
+                written -= first.len();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what was written before is on the device (`fdatasync`).
+    ///
+    /// # Errors
+    /// [`RingError::Failed`]: what was written since the last one may be lost.
+    pub async fn flush_data(&self, fd: &IoFd) -> Result<(), RingError> {
+        loop {
+            let entry = opcode::Fsync::new(types::Fd(fd.raw()))
+                .flags(types::FsyncFlags::DATASYNC)
+                .build();
+            let (result, _) = Op::new(&self.data, entry, Keep::Fd(fd.clone())).await;
+            if count_of("fdatasync", result)?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What one gathered write takes at most: far below the kernel's 1,024 vectors.
+const VECTORS_MAX: usize = 256;
+
+/// Spans on their way, and the list of them that the kernel reads.
+struct Vectors {
+    spans: Vec<IoSpan>,
+    list: Vec<libc::iovec>,
+}
+
+impl Vectors {
+    /// Takes from the front what one write may carry; what is cut stays in front.
+    fn take(left: &mut VecDeque<IoSpan>) -> Self {
+        let mut taken = Self {
+            spans: Vec::new(),
+            list: Vec::new(),
+        };
+        let mut room = IO_MAX_BYTES;
+        while room > 0 && taken.spans.len() < VECTORS_MAX {
+            let Some(span) = left.pop_front() else { break };
+            let part = if span.len() > room {
+                left.push_front(span.slice(room, span.len() - room));
+                span.slice(0, room)
+            } else {
+                span
+            };
+            room -= part.len();
+            taken.list.push(libc::iovec {
+                iov_base: part.as_ptr().as_ptr().cast(),
+                iov_len: part.len(),
+            });
+            taken.spans.push(part);
+        }
+        taken
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.list.len()).expect("at most VECTORS_MAX")
     }
 }
 

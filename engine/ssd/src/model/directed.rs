@@ -5,7 +5,7 @@ use chariot_proto::{KeyHash, WriteMode};
 
 use super::node::Node;
 use crate::limits::RESERVED_BYTES;
-use crate::{Append, AppendError, IoFault, Lookup, NewRecord, Source};
+use crate::{Append, AppendError, IoFault, Lookup, NewRecord, ReadOutcome, ReadResult, Source};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -13,11 +13,25 @@ fn hash(lo: u64) -> KeyHash {
     KeyHash { hi: lo << 40, lo }
 }
 
+/// A key of one of two shards: the highest bit chooses.
+fn hash_on(shard: u64, lo: u64) -> KeyHash {
+    let hash = KeyHash {
+        lo: lo | (shard << 63),
+        ..hash(lo)
+    };
+    assert_eq!(u64::from(hash.shard(2)), shard);
+    hash
+}
+
 /// Writes a packed value of 300 bytes on shard 0.
 fn put(node: &mut Node, lo: u64) -> Result<Append, AppendError> {
+    put_on(node, 0, lo)
+}
+
+fn put_on(node: &mut Node, shard: u64, lo: u64) -> Result<Append, AppendError> {
     let value = [u8::try_from(lo % 251).unwrap(); 300];
     let record = NewRecord {
-        hash: hash(lo),
+        hash: hash_on(shard, lo),
         tenant: TenantId(0),
         key: b"key",
         version: (u64::from(node.epoch) << 44) | (lo + 1),
@@ -28,8 +42,9 @@ fn put(node: &mut Node, lo: u64) -> Result<Append, AppendError> {
         mode: WriteMode::NoneEvict,
     };
     let mut fill = |target: &mut [u8]| target.copy_from_slice(&value);
-    let appended = node.shards[0].append(&record, Source::Fill(&mut fill), node.now);
-    node.poll(0);
+    let shard = usize::try_from(shard).unwrap();
+    let appended = node.shards[shard].append(&record, Source::Fill(&mut fill), node.now);
+    node.poll(shard);
     appended
 }
 
@@ -90,6 +105,54 @@ fn another_partition_that_hangs_holds_up_nobody() {
     assert!(!node.shards[0].is_recovering());
     let found = node.shards[0].lookup(hash(1), node.now);
     assert!(matches!(found, Lookup::Hit(_)), "{found:?}");
+}
+
+#[test]
+fn what_lies_on_a_given_up_partition_of_another_shard_is_missing_not_busy() {
+    let mut random = SplitMix64::new(5);
+    let mut node = Node::new(2, 8, |_options| {});
+    for lo in 0..64 {
+        put_on(&mut node, 1, lo).unwrap();
+        node.settle(&mut random, 50);
+    }
+    node.stop();
+    node.start(1);
+    // No longer: cleaning would bring the keys over.
+    for _ in 0..10_000 {
+        if !node.shards[0].is_recovering() {
+            break;
+        }
+        node.settle(&mut random, 1);
+    }
+    assert!(!node.shards[0].is_recovering());
+    let (mut failed, mut missing) = (0, 0);
+    for lo in 0..64 {
+        match node.shards[0].lookup(hash_on(1, lo), node.now) {
+            Lookup::Hit(hit) => {
+                let plan = node.shards[0].start_read(&hit, node.now);
+                let plan = plan.expect("what is found can be read");
+                let is_other = plan.partition == 1;
+                let outcome = if is_other {
+                    ReadOutcome::Failed(IoFault::Io)
+                } else {
+                    ReadOutcome::Cancelled
+                };
+                let result = node.shards[0].finish_read(plan.id, outcome, node.now);
+                assert_eq!(result, ReadResult::Failed);
+                failed += u32::from(is_other);
+            },
+            Lookup::Absent => missing += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        failed > 0 && missing > 0,
+        "{failed} failed, {missing} missing"
+    );
+    assert!(
+        !node.shards[0].stats().is_retired,
+        "its own partition is well"
+    );
 }
 
 #[test]

@@ -503,6 +503,11 @@ impl SsdStore {
             if !is_flushed && !is_planted(Mutation::EraseBeforeFlush) {
                 return false;
             }
+            // The shard that erases it does not know of this one's reads; nothing is left in it, so
+            // no new ones begin, and the last of them lets this go on.
+            if job.is_shared && self.devices.segment(job.segment).reads > 0 {
+                return false;
+            }
             job.phase = Phase::Erasing;
             if job.is_shared {
                 self.release(job.segment);

@@ -60,8 +60,16 @@ impl SsdStore {
             Kind::Dead => Lookup::Absent,
             Kind::Writing => Lookup::Writing,
             Kind::Packed | Kind::Payload if entry.is_expired(now.unix_ms) => Lookup::Absent,
+            Kind::Packed | Kind::Payload if self.is_out_of_reach(&entry) => Lookup::Absent,
             Kind::Packed | Kind::Payload => Lookup::Hit(self.hit_of(&entry)),
         }
+    }
+
+    /// Whether a live entry lies on a device that was given up.
+    fn is_out_of_reach(&self, entry: &Entry) -> bool {
+        let place = entry.place().expect("a live entry lies somewhere");
+        let (device, _) = self.devices.locate(place.segment);
+        self.devices.list[device].is_retired
     }
 
     fn hit_of(&self, entry: &Entry) -> SsdHit {
@@ -132,7 +140,9 @@ impl SsdStore {
         let reading = self.reads.remove(&id).expect("the read is under way");
         let segment = self.devices.segment_mut(reading.place.segment);
         segment.reads -= 1;
-        let was_last = segment.reads == 0 && segment.state == State::Free;
+        // A free segment may be written again, and a shared one be released.
+        let is_awaited = segment.state == State::Free || segment.is_shared;
+        let was_last = segment.reads == 0 && is_awaited;
         let result = match outcome {
             ReadOutcome::Cancelled => ReadResult::Failed,
             ReadOutcome::Failed(fault) => {
@@ -144,6 +154,7 @@ impl SsdStore {
             ReadOutcome::Checksum(_) | ReadOutcome::Bytes(_) => self.judge(&reading, outcome),
         };
         if was_last {
+            self.is_kept_by_reads = false;
             self.pump(now);
         }
         result

@@ -307,7 +307,9 @@ impl SsdStore {
     fn end_load(&mut self, loaded: Loading) {
         let load = loaded.load;
         let rows = u32::try_from(load.rows.len()).expect("a segment has fewer than 2^32 records");
-        self.devices.segment_mut(loaded.segment).rows = rows;
+        // What the index does not know of a segment cannot be judged: it is not cleaned.
+        let known = if self.is_overfull { u32::MAX } else { rows };
+        self.devices.segment_mut(loaded.segment).rows = known;
         self.stats.corrupt_metadata += u64::from(load.damaged);
         let (device, _) = self.devices.locate(loaded.segment);
         let footer = footer_bytes(load.rows.len() as u64, self.block_bytes());
@@ -334,8 +336,11 @@ impl SsdStore {
         let old = self.index.get(row.hash);
         let mut entry = match old {
             Some(entry) => entry,
-            None if self.index.has_room(row.hash) => Entry::dead(row.hash, 0),
+            None if !self.is_overfull && self.index.has_room(row.hash) => Entry::dead(row.hash, 0),
             None => {
+                // Room may come later, and with it an older record of a hash whose newest one, or
+                // whose tombstone, found none: nothing new is taken from here on.
+                self.is_overfull = true;
                 self.stats.dropped += 1;
                 return;
             },

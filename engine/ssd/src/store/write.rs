@@ -84,7 +84,8 @@ impl SsdStore {
         let delay = self.group_delay_ns();
         let due = |lane: &Lane, reserve: u32| {
             let (bytes, records) = lane.front()?;
-            let has_room = self.fits_active(bytes, records) || self.free > reserve;
+            let is_free = self.free > reserve && !self.is_kept_by_reads;
+            let has_room = self.fits_active(bytes, records) || is_free;
             has_room.then(|| lane.due_ns(delay)).flatten()
         };
         let user = due(&self.user, RESERVE_SEGMENTS);
@@ -152,6 +153,8 @@ impl SsdStore {
             let is_read = segment.reads > 0 && !is_planted(Mutation::ReuseUnderRead);
             segment.state == State::Free && !is_read
         });
+        // Without this mark a due group would ask for rounds until the last of those reads ends.
+        self.is_kept_by_reads = self.free > reserve && number.is_none();
         let Some(number) = number.filter(|_| self.free > reserve) else {
             return false;
         };
@@ -505,5 +508,88 @@ impl SsdStore {
                 _ => {},
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chariot_base::{ShardId, TenantId};
+    use chariot_proto::{KeyHash, WriteMode};
+
+    use super::*;
+    use crate::effects::Effect;
+    use crate::options::{PartitionShape, SsdOptions};
+    use crate::record::{Append, NewRecord, Source};
+    use crate::superblock::{Identity, Superblock};
+
+    /// Answers all that the store asks for; says how many groups it wrote.
+    fn settle(store: &mut SsdStore, now: Now) -> u32 {
+        let mut groups = 0;
+        while let Some(effect) = store.next_effect() {
+            match effect {
+                Effect::Write(write) => {
+                    let purpose = store.ios[&write.id].purpose;
+                    groups += u32::from(purpose == Purpose::Group);
+                    store.on_written(write.id, Ok(()), now);
+                },
+                Effect::Flush { id, .. } => store.on_flushed(id, Ok(()), now),
+                _ => {},
+            }
+        }
+        groups
+    }
+
+    #[test]
+    fn a_group_that_waits_for_reads_of_free_segments_asks_for_no_rounds() {
+        let identity = Identity {
+            node: [1; 16],
+            secret: [2; 32],
+            next_epoch: 1,
+        };
+        let superblock = Superblock::plan(&identity, [3; 16], 0, 1 << 20, 32 << 10).unwrap();
+        let shapes = [PartitionShape {
+            partition: 0,
+            superblock,
+        }];
+        let mut now = Now {
+            ns: 1_000_000_000,
+            unix_ms: 1_790_000_000_000,
+        };
+        let options = SsdOptions::new(ShardId(0), 1, 1, [4; 16]);
+        let mut store = SsdStore::open(options, &shapes, now).unwrap();
+        for _ in 0..10 {
+            settle(&mut store, now);
+            store.on_tick(now);
+        }
+        assert!(store.can_write() && !store.is_recovering());
+        for number in 0..store.devices.own().superblock.segment_count {
+            store.devices.segment_mut(number).reads = 1;
+        }
+        let record = NewRecord {
+            hash: KeyHash { hi: 5, lo: 6 },
+            tenant: TenantId(0),
+            key: b"key",
+            version: (1 << 44) | 1,
+            expiry_unix_ms: 0,
+            len: 300,
+            crc: 7,
+            has_checksum: true,
+            mode: WriteMode::NoneEvict,
+        };
+        let mut fill = |to: &mut [u8]| to.fill(1);
+        let appended = store.append(&record, Source::Fill(&mut fill), now);
+        assert!(matches!(appended, Ok(Append::Queued(_))));
+        now.ns += store.group_delay_ns();
+        assert_eq!(store.lanes_due_ns(), Some(now.ns), "not tried yet");
+        store.on_tick(now);
+        assert_eq!(settle(&mut store, now), 0);
+        assert_eq!(store.lanes_due_ns(), None, "only a read's end can help");
+        for number in 0..store.devices.own().superblock.segment_count {
+            store.devices.segment_mut(number).reads = 0;
+        }
+        store.is_kept_by_reads = false;
+        assert_eq!(store.lanes_due_ns(), Some(now.ns));
+        store.on_tick(now);
+        assert_eq!(settle(&mut store, now), 1);
     }
 }

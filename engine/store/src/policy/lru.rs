@@ -35,6 +35,10 @@ impl Lru {
         self.list.tail()
     }
 
+    pub(super) const fn hottest(&self) -> u32 {
+        self.list.head()
+    }
+
     pub(super) const fn len(&self) -> u32 {
         self.list.len()
     }

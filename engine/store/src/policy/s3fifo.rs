@@ -83,6 +83,15 @@ impl S3Fifo {
         }
     }
 
+    /// What came into main last; without one, what came last at all.
+    pub(super) const fn hottest(&self) -> u32 {
+        if self.main.len() > 0 {
+            self.main.head()
+        } else {
+            self.small.head()
+        }
+    }
+
     pub(super) fn judge(&mut self, links: &mut Links, id: u32, bytes: u64) -> Verdict {
         let state = links.state(id);
         let uses = state >> USES_SHIFT;

@@ -100,6 +100,28 @@ impl Store {
         evicted
     }
 
+    /// Takes out entries from the far end of the policy's order, the hottest first, until
+    /// `want_bytes` of payload are retired: for a node that stops and has time for a part only.
+    ///
+    /// Takes no more than [`EVICT_STEPS_MAX`] entries, pinned ones too: their extents live on in
+    /// quarantine.
+    pub fn evict_hottest(&mut self, want_bytes: u64, effects: &mut Effects) -> Evicted {
+        let mut evicted = Evicted::default();
+        for _ in 0..EVICT_STEPS_MAX {
+            if evicted.bytes >= want_bytes {
+                break;
+            }
+            let Some(id) = self.policy.hottest() else {
+                evicted.blocked = Some(self.left_over());
+                break;
+            };
+            evicted.bytes += self.index.read(index_id(id)).len;
+            evicted.entries += 1;
+            self.take_out(index_id(id), RetireReason::Evicted, effects);
+        }
+        evicted
+    }
+
     /// Evicts exactly these entries, or none: the allocator asks for a run of neighbours, and half
     /// of a run makes no room.
     ///

@@ -8,7 +8,7 @@
 use chariot_proto::KeyHash;
 use chariot_shm::index::{RecordId, RecordWords};
 
-use super::{HIDDEN_MS, Store, evictable, fingerprint};
+use super::{HIDDEN_MS, Store, fingerprint};
 use crate::effects::{Effects, RetireReason};
 use crate::entry::{InsertError, Inserted, NewEntry};
 
@@ -38,7 +38,7 @@ impl Store {
         self.held.remove(&hash);
         if let Some(id) = self.index.find(hash.hi, hash.lo) {
             let words = self.index.read(id);
-            if evictable(&words) && !self.policy.is_linked(id.get()) {
+            if self.evictable(&words) && !self.policy.is_linked(id.get()) {
                 self.policy.insert(id.get(), words.len, fingerprint(hash));
             }
         }
@@ -112,7 +112,7 @@ impl Store {
     }
 
     pub(super) fn is_evictable(&self, hash: KeyHash, words: &RecordWords) -> bool {
-        evictable(words) && (self.held.is_empty() || !self.held.contains_key(&hash))
+        self.evictable(words) && (self.held.is_empty() || !self.held.contains_key(&hash))
     }
 
     pub(super) fn hash_of(&self, id: RecordId) -> KeyHash {

@@ -33,6 +33,7 @@ pub(super) fn store(policy: Policy, records: u32) -> Store {
             policy,
             epoch: 3,
             entries_max: 0,
+            spills: false,
         },
     )
 }
@@ -780,5 +781,65 @@ fn checker_finds_an_entry_without_its_timer() {
         )
         .unwrap();
     store.wheel.clear(1);
+    store.check_invariants();
+}
+
+#[test]
+fn kept_entries_are_evicted_for_another_tier_unless_it_refused_them() {
+    for policy in POLICIES {
+        let options = IndexOptions::new(8);
+        let index = IndexWriter::new(IndexMemory::heap(&options).unwrap(), &options).unwrap();
+        let options = StoreOptions {
+            policy,
+            spills: true,
+            ..StoreOptions::default()
+        };
+        let (mut store, mut effects) = (Store::new(index, options), Effects::new());
+        store.insert(key(1), &kept(1, 64), 0, &mut effects).unwrap();
+        store.check_invariants();
+        assert_eq!(store.evict(64, &free, &mut effects).entries, 1);
+        let last = effects.retired[0].last;
+        assert_eq!(last.write_mode, WriteMode::None);
+        let back = store
+            .restore(key(1), &kept(1, 64), (last.version, true), 0, &mut effects)
+            .unwrap();
+        assert_eq!(back.version, last.version);
+        store.check_invariants();
+        assert_eq!(store.evict(64, &free, &mut effects).entries, 0);
+        let again = store.restore(key(1), &kept(2, 64), (9, false), 0, &mut effects);
+        assert_eq!(again, Err(InsertError::Exists));
+    }
+}
+
+#[test]
+fn a_stop_takes_the_hottest_first() {
+    for policy in POLICIES {
+        let (mut store, mut effects) = (store(policy, 8), Effects::new());
+        for number in 1..=4 {
+            store
+                .insert(key(number), &entry(number, 64), 0, &mut effects)
+                .unwrap();
+        }
+        assert_eq!(store.evict_hottest(100, &mut effects).entries, 2);
+        let taken: Vec<_> = effects.retired.iter().map(|one| one.hash).collect();
+        assert_eq!(taken, [key(4), key(3)], "{policy:?}");
+        assert_eq!(store.evict_hottest(1000, &mut effects).entries, 2);
+        let rest = store.evict_hottest(1, &mut effects);
+        assert!(rest.entries == 0 && rest.blocked.is_some());
+        store.check_invariants();
+    }
+}
+
+#[test]
+fn renewing_gives_a_new_version_and_expiry() {
+    let (mut store, mut effects) = (store(Policy::Lru, 8), Effects::new());
+    let first = store
+        .insert(key(1), &entry(1, 64), 0, &mut effects)
+        .unwrap();
+    let renewed = store.renew(key(1), 500, 10).unwrap();
+    assert!(renewed > first.version);
+    let view = store.peek(key(1), 499).unwrap();
+    assert_eq!((view.version, view.expiry_ms), (renewed, 500));
+    assert!(store.renew(key(1), 0, 500).is_none(), "its time is over");
     store.check_invariants();
 }

@@ -22,6 +22,8 @@ mod restart;
 #[cfg(test)]
 mod rings;
 #[cfg(test)]
+mod ssd;
+#[cfg(test)]
 mod syscalls;
 #[cfg(test)]
 mod transactions;

@@ -46,6 +46,8 @@ fn no_reader_sees_wrong_bytes_or_a_version_older_than_a_known_one() {
             eprintln!("stress: {summary:?}");
             assert!(summary.hits > 1_000, "something was read");
             assert!(summary.stops > 0 && summary.kills > 0, "and disturbed");
+            let daemons = (summary.daemon_stops, summary.restarts);
+            assert!(daemons.0 > 0 && daemons.1 > 0, "the daemon, too");
         },
         Outcome::Broken(said) => panic!("seed {}: {said}", plan.seed),
     }

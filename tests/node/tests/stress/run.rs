@@ -44,6 +44,7 @@ pub(crate) struct Summary {
     pub hits: u64,
     pub kills: u64,
     pub stops: u64,
+    pub daemon_stops: u64,
     pub restarts: u64,
     pub runs: u64,
 }
@@ -127,6 +128,8 @@ impl Stage<'_> {
         }
         let end = Instant::now() + self.plan.time;
         let mut restart_at = Instant::now() + Duration::from_secs(3);
+        // Once in the life of each daemon for certain, however few turns a busy machine allows.
+        let mut stop_daemon_at = Some(Instant::now() + Duration::from_millis(1_500));
         while Instant::now() < end {
             let pause = Duration::from_millis(1 + self.random.below(30));
             self.watch_until(Instant::now() + pause)?;
@@ -140,9 +143,14 @@ impl Stage<'_> {
                 58 => self.stop_daemon(now + short * 10),
                 _ => {},
             }
+            if stop_daemon_at.is_some_and(|at| now >= at) {
+                stop_daemon_at = None;
+                self.stop_daemon(now + short * 10);
+            }
             if now >= restart_at {
                 self.restart();
                 restart_at = now + Duration::from_millis(3_000 + self.random.below(4_000));
+                stop_daemon_at = Some(now + Duration::from_millis(1_500));
             }
         }
         Ok(())
@@ -236,7 +244,7 @@ impl Stage<'_> {
         if self.daemon_stopped.is_none() {
             self.signals.send(self.daemon.pid(), "STOP");
             self.daemon_stopped = Some(until);
-            self.summary.stops += 1;
+            self.summary.daemon_stops += 1;
         }
     }
 

@@ -127,6 +127,7 @@ impl LocalSession {
                 checksum: options.checksum,
                 request_timeout: options.request_timeout,
                 read_path: options.read_path,
+                has_lower_tier: welcome.flags & Welcome::LOWER_TIER != 0,
             },
             counters: Arc::clone(counters),
             broken: AtomicBool::new(false),

@@ -101,27 +101,29 @@ impl LocalSession {
     ) {
         assert!(ops.len() <= N, "a chunk fits");
         let mut found = [const { Found::AskShard }; N];
+        let mut shards = [0; N];
         let mut pinned = None;
-        for (op, found) in ops.iter().zip(&mut found) {
+        for (op, (found, shard)) in ops.iter().zip(found.iter_mut().zip(&mut shards)) {
             if op.is_finished() {
                 continue;
             }
-            let port = self.port_of(op.hash);
+            *shard = op.hash.shard(self.shard_count());
+            let port = self.port(*shard);
             *found = self.find(port, op.hash, pin_kind);
             if matches!(found, Found::Pinned(..)) {
                 pinned = Some(port);
             }
         }
-        if let Some(port) = pinned
-            && switches::is_off(Switch::Fence)
-        {
+        if let Some(port) = pinned {
             // One fence for all pins of the chunk, whichever table they are in.
-            port.pins().fence();
+            switches::fence(port.pins());
         }
-        let now_ms = clock::coarse_ms();
-        for (op, found) in ops.iter().zip(&mut found) {
+        // One moment for all, later than every pin, and asked for only where the time matters.
+        let mut moment = None;
+        let mut now_ms = || *moment.get_or_insert_with(clock::coarse_ms);
+        for (found, shard) in found.iter_mut().zip(&shards) {
             if let Found::Pinned(_, candidate) = found
-                && !self.port_of(op.hash).index.recheck(candidate, now_ms)
+                && !self.port(*shard).index.recheck_by(candidate, &mut now_ms)
                 && switches::is_off(Switch::Recheck)
             {
                 *found = Found::AskShard;
@@ -133,8 +135,12 @@ impl LocalSession {
         if !self.is_alive() {
             return;
         }
-        for (at, (op, found)) in ops.iter_mut().zip(found).enumerate() {
-            let port = self.port_of(op.hash);
+        for (at, (op, (found, shard))) in ops
+            .iter_mut()
+            .zip(found.into_iter().zip(shards))
+            .enumerate()
+        {
+            let port = self.port(shard);
             if let Found::Pinned(_, candidate) = &found {
                 port.notes
                     .note(candidate.record.get(), candidate.generation);
@@ -142,6 +148,23 @@ impl LocalSession {
             if !matches!(found, Found::AskShard) && answer(first + at, port, found) {
                 op.finish();
             }
+        }
+    }
+
+    /// Says how long the values of unfinished ops are, chunk by chunk; see [`Self::peek`].
+    pub(super) fn peek_all(&self, ops: &mut [Op], mut answer: impl FnMut(usize, Peeked) -> bool) {
+        let is_batch = ops.len() > 1;
+        let mut first = 0;
+        for chunk in ops.chunks_mut(CHUNK) {
+            if is_batch && self.terms.read_path != ReadPath::Ring {
+                self.prefetch(chunk);
+            }
+            for (at, op) in chunk.iter_mut().enumerate() {
+                if !op.is_finished() && answer(first + at, self.peek(op.hash)) {
+                    op.finish();
+                }
+            }
+            first += chunk.len();
         }
     }
 
@@ -153,8 +176,9 @@ impl LocalSession {
         }
         let port = self.port_of(hash);
         let known = match port.index.find(hash.hi, hash.lo) {
+            Lookup::Absent if self.terms.has_lower_tier => return Peeked::AskShard,
             Lookup::Absent => Peeked::Absent,
-            Lookup::Here(candidate) if port.index.recheck(&candidate, clock::coarse_ms()) => {
+            Lookup::Here(candidate) if port.index.recheck_by(&candidate, clock::coarse_ms) => {
                 Peeked::Len(candidate.len)
             },
             Lookup::Here(_) | Lookup::Elsewhere(_) | Lookup::Unsettled => return Peeked::AskShard,
@@ -168,6 +192,7 @@ impl LocalSession {
 
     fn find<'a>(&self, port: &'a ShardPort, hash: KeyHash, pin_kind: PinKind) -> Found<'a> {
         match port.index.find(hash.hi, hash.lo) {
+            Lookup::Absent if self.terms.has_lower_tier => Found::AskShard,
             Lookup::Absent => Found::Absent,
             Lookup::Here(candidate) => {
                 let inside = candidate

@@ -1,5 +1,7 @@
 //! Reads through the shared index, against a daemon in a thread that keeps a real one.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use chariot_proto::Status;
@@ -194,13 +196,36 @@ fn without_the_re_check_reused_bytes_are_read() {
     assert_eq!(read, (vec![0xee; 3], 0), "the test above can fail");
 }
 
+/// Reads and answers how many fences there were between the first key found, not yet pinned, and
+/// the end of the re-checks.
+fn fences_of(read: impl Fn(&Client) -> Vec<u8>) -> u64 {
+    let (_daemon, _hand, client) = one_key(Manners::good(1));
+    let (found, checked) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let (at_find, at_re_check) = (Rc::clone(&found), Rc::clone(&checked));
+    switches::after_find(move || at_find.set(switches::fences()));
+    switches::after_recheck(move || at_re_check.set(switches::fences()));
+    assert_eq!(read(&client), b"old");
+    checked.get() - found.get()
+}
+
+#[test]
+fn every_look_up_fences_once_between_its_pins_and_its_re_checks() {
+    for read in [read_copy, read_view, read_batch] {
+        assert_eq!(fences_of(read), 1);
+        switches::leave_out(Some(Switch::Fence));
+        let without = fences_of(read);
+        switches::leave_out(None);
+        assert_eq!(without, 0, "the line above can fail");
+    }
+}
+
 #[test]
 fn failed_re_check_leaves_no_pin() {
     let (_daemon, hand, client) = one_key(Manners::good(1));
-    let hand = std::rc::Rc::new(hand);
+    let hand = Rc::new(hand);
     // More often than there are slots for copies.
     for _ in 0..300 {
-        let other = std::rc::Rc::clone(&hand);
+        let other = Rc::clone(&hand);
         switches::after_find(move || other.overwrite(b"v", b"new", true));
         assert_eq!(get(&client, b"v").unwrap(), b"new");
     }

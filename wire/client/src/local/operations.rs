@@ -351,17 +351,14 @@ impl LocalSession {
     ) {
         let mut ops = self.ops(keys, out);
         if matches!(question, Question::Exist | Question::Size) {
-            for (op, out) in ops.as_mut().iter_mut().zip(out.iter_mut()) {
-                if op.is_finished() {
-                    continue;
-                }
-                *out = match self.peek(op.hash) {
-                    Peeked::AskShard => continue,
+            self.peek_all(ops.as_mut(), |index, peeked| {
+                out[index] = match peeked {
+                    Peeked::AskShard => return false,
                     Peeked::Absent => Ok(None),
                     Peeked::Len(len) => Ok(Some(len)),
                 };
-                op.finish();
-            }
+                true
+            });
             let asked = ops.unfinished();
             if asked == 0 {
                 return;

@@ -19,11 +19,21 @@ pub(super) enum Switch {
 
 #[cfg(not(any(test, feature = "testing")))]
 mod product {
+    use chariot_shm::PinTable;
+
     use super::Switch;
 
     #[inline]
     pub(in super::super) const fn is_off(_switch: Switch) -> bool {
         true
+    }
+
+    /// The fence between pins and re-checks.
+    #[inline]
+    pub(in super::super) fn fence(pins: &PinTable) {
+        if is_off(Switch::Fence) {
+            pins.fence();
+        }
     }
 
     #[inline]
@@ -34,12 +44,14 @@ mod product {
 }
 
 #[cfg(not(any(test, feature = "testing")))]
-pub(super) use self::product::{between_find_and_pin, between_recheck_and_life, is_off};
+pub(super) use self::product::{between_find_and_pin, between_recheck_and_life, fence, is_off};
 
 #[cfg(any(test, feature = "testing"))]
 mod changed {
     use std::cell::{Cell, RefCell};
     use std::time::Duration;
+
+    use chariot_shm::PinTable;
 
     use super::Switch;
 
@@ -49,6 +61,7 @@ mod changed {
         static SWITCH: Cell<Option<Switch>> = Cell::new(of_environment());
         static PAUSE_EVERY: Cell<u64> = Cell::new(pause_of_environment());
         static LOOK_UPS: Cell<u64> = const { Cell::new(0) };
+        static FENCES: Cell<u64> = const { Cell::new(0) };
         static AFTER_FIND: RefCell<Hook> = const { RefCell::new(None) };
         static AFTER_RECHECK: RefCell<Hook> = const { RefCell::new(None) };
     }
@@ -68,6 +81,20 @@ mod changed {
 
     pub(in super::super) fn is_off(switch: Switch) -> bool {
         SWITCH.get() != Some(switch)
+    }
+
+    /// The fence between pins and re-checks, counted.
+    pub(in super::super) fn fence(pins: &PinTable) {
+        if is_off(Switch::Fence) {
+            pins.fence();
+            FENCES.set(FENCES.get() + 1);
+        }
+    }
+
+    /// How many fences this thread has taken.
+    #[cfg(test)]
+    pub(in super::super) fn fences() -> u64 {
+        FENCES.get()
     }
 
     /// How long a look-up stands still that does.
@@ -114,6 +141,6 @@ mod changed {
 }
 
 #[cfg(test)]
-pub(super) use self::changed::{after_find, after_recheck, leave_out};
+pub(super) use self::changed::{after_find, after_recheck, fences, leave_out};
 #[cfg(any(test, feature = "testing"))]
-pub(super) use self::changed::{between_find_and_pin, between_recheck_and_life, is_off};
+pub(super) use self::changed::{between_find_and_pin, between_recheck_and_life, fence, is_off};

@@ -39,7 +39,8 @@ pub struct Welcome {
     pub value_max: u64,
     /// Largest payload in bytes of one frame that the node takes.
     pub payload_max: u64,
-    /// [`Welcome::TRUSTED`], [`Welcome::SHARED_MEMORY`]; low 16 bits must be understood.
+    /// [`Welcome::TRUSTED`], [`Welcome::SHARED_MEMORY`], [`Welcome::LOWER_TIER`]; low 16 bits must
+    /// be understood.
     pub flags: u32,
     /// Bounded spin in microseconds before a wait, as the node advises; 0 = do not spin.
     pub spin_us: u32,
@@ -74,10 +75,23 @@ impl Welcome {
     pub const TRUSTED: u32 = 1;
     /// Descriptors travel with this frame.
     pub const SHARED_MEMORY: u32 = 2;
+    /// What the index does not know may lie in another tier: only the node knows that it is absent.
+    pub const LOWER_TIER: u32 = 1 << 16;
     /// In `shard_cpus`: the shard is not pinned.
     pub const CPU_NONE: u32 = u32::MAX;
 
     const KNOWN_FLAGS: u64 = (Self::TRUSTED | Self::SHARED_MEMORY) as u64;
+
+    /// Announces shared memory, and with `is_trusted` that its session may write leases.
+    #[must_use]
+    pub const fn with_descriptors(mut self, is_trusted: bool) -> Self {
+        self.flags |= Self::SHARED_MEMORY;
+        if is_trusted {
+            self.flags |= Self::TRUSTED;
+        }
+        self.descriptor_count = self.descriptors_expected();
+        self
+    }
 
     /// Returns how many descriptors the fields announce: the rule for `descriptor_count`.
     pub const fn descriptors_expected(&self) -> u16 {

@@ -15,6 +15,7 @@
 use std::sync::atomic::Ordering;
 
 use super::memory::Lines;
+use super::steps::{Step, order};
 
 /// First word of the header: "chariotx" as little-endian bytes.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"chariotx");
@@ -175,7 +176,7 @@ impl Geometry {
         line.store(2, halves(self.records, self.buckets), Ordering::Relaxed);
         line.store(3, u64::from(self.overflow), Ordering::Relaxed);
         line.store(4, options.boot_id, Ordering::Relaxed);
-        line.store(0, MAGIC, Ordering::Release);
+        line.store(0, MAGIC, order(Step::IdentityPublish, Ordering::Release));
     }
 
     /// Reads the identity of a memory once and checks that it fits into `lines`.
@@ -184,11 +185,13 @@ impl Geometry {
             return None;
         }
         let line = lines.line(0);
-        let identity = line.load(1, Ordering::Relaxed);
-        if line.load(0, Ordering::Acquire) != MAGIC || low32(identity) != LAYOUT {
+        if line.load(0, order(Step::IdentitySee, Ordering::Acquire)) != MAGIC {
             return None;
         }
         let identity = line.load(1, Ordering::Relaxed);
+        if low32(identity) != LAYOUT {
+            return None;
+        }
         let capacities = line.load(2, Ordering::Relaxed);
         let geometry = Self {
             buckets: high32(capacities),

@@ -33,12 +33,20 @@ impl Line {
     /// Loads word `word` (0 to 7).
     #[inline]
     pub(crate) fn load(&self, word: usize, order: Ordering) -> u64 {
+        #[cfg(all(test, not(loom)))]
+        super::schedule::point();
         self.0[word].load(order)
     }
 
     /// Stores word `word` (0 to 7).
     #[inline]
     pub(crate) fn store(&self, word: usize, value: u64, order: Ordering) {
+        #[cfg(all(test, not(loom)))]
+        super::schedule::point();
+        #[cfg(loom)]
+        if !super::steps::death::permits_store() {
+            return;
+        }
         self.0[word].store(value, order);
     }
 }

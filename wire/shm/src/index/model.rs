@@ -13,17 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::AtomicU64;
+use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::thread;
 
-use super::steps::{LEFT_OUT, Step, fence, order};
+use super::steps::{LEFT_OUT, Step, death, fence, kept, order};
 use super::{IndexMemory, IndexOptions, IndexReader, IndexWriter, Lookup, RecordId, RecordWords};
 
 /// Extents of the modelled arena.
 const EXTENTS: usize = 3;
-/// Schedules tried at most: the models of two threads end by themselves, except where a key
-/// returns; those of three threads are cut here (depth first, so the early part of the tree is
-/// complete).
+/// Schedules of three threads tried at most (depth first, so the early part of the tree is
+/// complete). Models of two threads end by themselves.
 const SCHEDULES_MAX: usize = 20_000;
 /// What an extent holds once it was reused for something outside the index.
 const REUSED: u64 = 999;
@@ -41,6 +40,8 @@ unsafe impl Sync for Arena {}
 struct Model {
     index: IndexWriter,
     arena: Arc<Arena>,
+    /// Whether the shard knows of the session: it scans the pins of those whose ring it has opened.
+    scans: bool,
 }
 
 /// A key: bucket bits and identity.
@@ -67,7 +68,11 @@ impl Model {
             bytes: std::array::from_fn(|_| UnsafeCell::new(0)),
             pins: std::array::from_fn(|_| AtomicU64::new(0)),
         });
-        Self { index, arena }
+        Self {
+            index,
+            arena,
+            scans: true,
+        }
     }
 
     /// Starts a reader that looks `key` up at `now_ms`.
@@ -94,7 +99,8 @@ impl Model {
         fence(Step::ScanFence, SeqCst);
         let pin = extent as u64 + 1;
         let order = order(Step::PinSee, Acquire);
-        self.arena.pins.iter().all(|slot| slot.load(order) != pin)
+        let mut pins = self.arena.pins.iter();
+        !self.scans || pins.all(|slot| slot.load(order) != pin)
     }
 
     fn retire(&self, extent: usize) {
@@ -116,11 +122,26 @@ enum Outcome {
 
 impl Arena {
     fn look_up(&self, reader: &IndexReader, slot: usize, key: Key, now_ms: u64) -> Outcome {
+        self.look_up_if(|| true, reader, slot, key, now_ms)
+    }
+
+    /// Looks up, and pins what was found only if `may_pin` says so.
+    fn look_up_if(
+        &self,
+        may_pin: impl FnOnce() -> bool,
+        reader: &IndexReader,
+        slot: usize,
+        key: Key,
+        now_ms: u64,
+    ) -> Outcome {
         let candidate = match reader.find(key.0, key.1) {
             Lookup::Absent => return Outcome::Absent,
             Lookup::Elsewhere(_) | Lookup::Unsettled => return Outcome::Ask,
             Lookup::Here(candidate) => candidate,
         };
+        if !may_pin() {
+            return Outcome::Ask;
+        }
         assert_eq!(
             candidate.len,
             8 + candidate.version,
@@ -278,6 +299,131 @@ fn lease() {
     assert_eq!(reader.join().expect("no panic"), Outcome::Ask);
 }
 
+/// A session is born (its ring opened, then the client told) before, amid or after an overwrite.
+/// Until it is told the client finds but pins nothing: the shard would not see the pin.
+fn birth(moment: u32) {
+    let mut model = Model::new(4, 4);
+    model.scans = false;
+    let id = model.insert(STAYS, 0, 1);
+    let told = Arc::new(AtomicU32::new(0));
+    let (reader, arena) = (IndexReader::of(&model.index), Arc::clone(&model.arena));
+    let (reader, hears) = (reader.expect("a live index"), Arc::clone(&told));
+    let reader = thread::spawn(move || {
+        let may_pin = || hears.load(Acquire) == 1 || !kept(Step::BirthBeforePin);
+        arena.look_up_if(may_pin, &reader, 0, STAYS, 0)
+    });
+    let open = |model: &mut Model, at| {
+        if at == moment {
+            model.scans = kept(Step::BirthOrder);
+            told.store(1, Release);
+        }
+    };
+    open(&mut model, 0);
+    model.fill(1, 2);
+    model.index.update(id, &words(1, 2));
+    open(&mut model, 1);
+    model.retire(0);
+    open(&mut model, 2);
+    assert_ne!(reader.join().expect("no panic"), Outcome::Absent);
+}
+
+fn birth_before() {
+    birth(0);
+}
+
+fn birth_amid() {
+    birth(1);
+}
+
+fn birth_after() {
+    birth(2);
+}
+
+/// A reader attaches to an index that is being made: it finds none, or a whole one.
+fn identity() {
+    let options = IndexOptions {
+        initial_buckets: 4,
+        boot_id: 7,
+        ..IndexOptions::new(4)
+    };
+    let memory = IndexMemory::heap(&options).expect("modelled");
+    let lines = memory.lines.clone();
+    let reader = thread::spawn(move || {
+        if let Ok(reader) = IndexReader::over(lines) {
+            assert_eq!(reader.options().boot_id, 7);
+            assert_eq!(reader.options().max_records, 4);
+            assert_eq!(reader.find(STAYS.0, STAYS.1), Lookup::Absent);
+        }
+    });
+    let index = IndexWriter::new(memory, &options).expect("sized by its options");
+    reader.join().expect("no panic");
+    drop(index);
+}
+
+/// A word of a living daemon: some thread's id.
+const ALIVE: u32 = 1;
+/// What a successor has written, and what everybody may know of then.
+const SUCCESSORS: u64 = 3;
+
+/// The daemon dies after `stores` stores of an operation on the index, wherever that is; the kernel
+/// marks its word, its lock comes free, and a successor completes a newer version of every key. A
+/// reader that knows of that one believes nothing older, and no reader waits for the dead.
+fn die(mut model: Model, stores: u64, key: Key, operation: impl FnOnce(&mut Model)) {
+    let life = Arc::new(AtomicU32::new(ALIVE));
+    let completed = Arc::new(AtomicU64::new(0));
+    let (reader, arena) = (IndexReader::of(&model.index), Arc::clone(&model.arena));
+    let reader = reader.expect("a live index");
+    let (word, news) = (Arc::clone(&life), Arc::clone(&completed));
+    let reader = thread::spawn(move || {
+        let known = news.load(Acquire);
+        let outcome = arena.look_up(&reader, 0, key, 0);
+        if kept(Step::LifeRecheck) && !crate::life::is_alive(word.load(Acquire)) {
+            return;
+        }
+        assert_ne!(outcome, Outcome::Absent, "it is there until the end");
+        if let Outcome::Read(version) = outcome {
+            assert!(version >= known, "a dead daemon is believed");
+        }
+    });
+    death::comes_after(stores);
+    operation(&mut model);
+    SURVIVED.set(!death::has_come());
+    let mark = || life.store(libc::FUTEX_OWNER_DIED, Release);
+    if kept(Step::DeathOrder) {
+        mark();
+    }
+    completed.store(SUCCESSORS, Release);
+    if !kept(Step::DeathOrder) {
+        mark();
+    }
+    let outcome = reader.join();
+    death::comes_after(u64::MAX);
+    outcome.expect("no panic");
+}
+
+fn die_amid_overwrite(stores: u64) {
+    death::comes_after(u64::MAX);
+    let mut model = Model::new(4, 4);
+    let id = model.insert(STAYS, 0, 1);
+    die(model, stores, STAYS, |model| {
+        model.fill(1, 2);
+        model.index.update(id, &words(1, 2));
+    });
+}
+
+fn die_amid_split(stores: u64) {
+    death::comes_after(u64::MAX);
+    let mut model = Model::new(1, 4);
+    model.insert(MOVES, 0, 1);
+    die(model, stores, MOVES, |model| {
+        model.insert(FOURTH, 1, 2);
+    });
+}
+
+fn death_before_an_overwrite() {
+    die_amid_overwrite(0);
+}
+
 fn two_readers() {
     let mut model = Model::new(4, 4);
     let id = model.insert(STAYS, 0, 1);
@@ -303,13 +449,33 @@ fn two_readers_of_a_split() {
 thread_local! {
     /// Schedules tried by the model at hand.
     static SCHEDULES: Cell<u64> = const { Cell::new(0) };
+    /// Whether a writer that was to die had ended before that.
+    static SURVIVED: Cell<bool> = const { Cell::new(false) };
 }
 
-fn explore(scenario: fn(), preemptions: usize) {
+/// How many preemptions a model is explored with (`None`: all there are): by hand
+/// `CHARIOT_MODEL_PREEMPTIONS` says it (`all` or a number).
+fn bound(preemptions: Option<usize>) -> Option<usize> {
+    match std::env::var("CHARIOT_MODEL_PREEMPTIONS").as_deref() {
+        Ok("all") => None,
+        Ok(number) => Some(number.parse().expect("a number of preemptions")),
+        Err(_) => preemptions,
+    }
+}
+
+fn explore(scenario: impl Fn() + Send + Sync + 'static, preemptions: Option<usize>) {
+    explore_at_most(scenario, preemptions, None);
+}
+
+fn explore_at_most(
+    scenario: impl Fn() + Send + Sync + 'static,
+    preemptions: Option<usize>,
+    schedules: Option<usize>,
+) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = preemptions;
     builder.max_branches = 100_000;
-    builder.max_permutations = Some(SCHEDULES_MAX);
+    builder.max_permutations = schedules;
     SCHEDULES.set(0);
     builder.check(move || {
         SCHEDULES.set(SCHEDULES.get() + 1);
@@ -321,34 +487,116 @@ fn explore(scenario: fn(), preemptions: usize) {
 /// Some scenario must fail once the step is left out.
 fn fails_without(step: Step, scenario: fn()) {
     LEFT_OUT.set(Some(step));
-    let outcome = catch_unwind(AssertUnwindSafe(|| explore(scenario, 3)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| explore(scenario, Some(3))));
     LEFT_OUT.set(None);
+    death::comes_after(u64::MAX);
     assert!(outcome.is_err(), "{step:?} can be left out unnoticed");
 }
 
+// `None` is every schedule there is. Where a writer's operation and its scan are longer (20 and
+// more stores, each of which a reader may see or not), the number of schedules is beyond any
+// patience: those are explored whole up to so many preemptions. The `deeper` models go on from
+// there.
 macro_rules! models {
-    ($($name:ident: $scenario:ident, $preemptions:literal;)*) => {
+    ($($name:ident: $scenario:ident, $preemptions:expr;)*) => {
         $(#[test]
         fn $name() {
-            explore($scenario, $preemptions);
+            explore($scenario, bound($preemptions));
         })*
     };
 }
 
 models! {
-    insert_beside_a_reader: insert, 3;
-    overwrite_beside_a_reader: overwrite, 2;
-    remove_beside_a_reader: remove, 2;
-    split_that_moves_the_key_beside_a_reader: grow_moving, 3;
-    split_that_keeps_the_key_beside_a_reader: grow_staying, 3;
-    reuse_of_a_record_beside_a_reader: reuse, 2;
-    return_of_a_key_beside_a_reader: reinsert, 2;
-    expiry_beside_a_reader: expire, 2;
-    new_expiry_beside_a_reader: extend, 3;
-    compaction_beside_a_reader: compact, 2;
-    lapse_of_a_lease_beside_a_reader: lease, 3;
-    overwrite_beside_two_readers: two_readers, 1;
-    split_beside_two_readers: two_readers_of_a_split, 1;
+    insert_beside_a_reader: insert, None;
+    overwrite_beside_a_reader: overwrite, Some(2);
+    remove_beside_a_reader: remove, Some(2);
+    split_that_moves_the_key_beside_a_reader: grow_moving, None;
+    split_that_keeps_the_key_beside_a_reader: grow_staying, None;
+    reuse_of_a_record_beside_a_reader: reuse, Some(1);
+    return_of_a_key_beside_a_reader: reinsert, Some(1);
+    expiry_beside_a_reader: expire, Some(2);
+    new_expiry_beside_a_reader: extend, None;
+    compaction_beside_a_reader: compact, Some(2);
+    lapse_of_a_lease_beside_a_reader: lease, None;
+    birth_of_a_session_before_an_overwrite: birth_before, Some(1);
+    birth_of_a_session_amid_an_overwrite: birth_amid, Some(1);
+    birth_of_a_session_after_an_overwrite: birth_after, Some(1);
+    birth_of_an_index_beside_a_reader: identity, None;
+}
+
+#[test]
+fn overwrite_beside_two_readers() {
+    explore_at_most(two_readers, Some(1), Some(SCHEDULES_MAX));
+}
+
+#[test]
+fn split_beside_two_readers() {
+    explore_at_most(two_readers_of_a_split, Some(1), Some(SCHEDULES_MAX));
+}
+
+/// Explores a daemon's death after each store of an operation, and after the last.
+fn die_everywhere(scenario: fn(u64), preemptions: usize) {
+    SURVIVED.set(false);
+    for stores in 0.. {
+        explore(move || scenario(stores), bound(Some(preemptions)));
+        if SURVIVED.get() {
+            assert!(stores > 8, "an operation of {stores} stores");
+            return;
+        }
+    }
+}
+
+#[test]
+fn death_amid_an_overwrite_beside_a_reader() {
+    die_everywhere(die_amid_overwrite, 1);
+}
+
+#[test]
+fn death_amid_a_split_beside_a_reader() {
+    die_everywhere(die_amid_split, 1);
+}
+
+#[test]
+#[ignore = "long: make test-long"]
+fn death_deeper() {
+    die_everywhere(die_amid_split, 2);
+    die_everywhere(die_amid_overwrite, 2);
+}
+
+/// Longest exploration of one `deeper` model.
+const DEEPER: std::time::Duration = std::time::Duration::from_mins(1);
+
+/// Explores with one preemption more than in `make test`, whole or for a minute.
+fn explore_deeper(scenario: fn(), preemptions: usize) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = bound(Some(preemptions));
+    builder.max_branches = 100_000;
+    builder.max_duration = Some(DEEPER);
+    builder.check(scenario);
+}
+
+macro_rules! deeper {
+    ($($name:ident: $scenario:ident, $preemptions:literal;)*) => {
+        $(#[test]
+        #[ignore = "long: make test-long"]
+        fn $name() {
+            explore_deeper($scenario, $preemptions);
+        })*
+    };
+}
+
+deeper! {
+    overwrite_deeper: overwrite, 3;
+    remove_deeper: remove, 3;
+    reuse_deeper: reuse, 2;
+    return_deeper: reinsert, 2;
+    expiry_deeper: expire, 3;
+    compaction_deeper: compact, 3;
+    birth_before_deeper: birth_before, 2;
+    birth_amid_deeper: birth_amid, 2;
+    birth_after_deeper: birth_after, 2;
+    two_readers_deeper: two_readers, 2;
+    two_readers_of_a_split_deeper: two_readers_of_a_split, 2;
 }
 
 macro_rules! mutations {
@@ -386,4 +634,10 @@ mutations! {
     lease_order_is_needed: LeaseOrder, lease;
     lease_publish_is_needed: LeasePublish, lease;
     lease_see_is_needed: LeaseSee, lease;
+    identity_publish_is_needed: IdentityPublish, identity;
+    identity_see_is_needed: IdentitySee, identity;
+    birth_order_is_needed: BirthOrder, birth_before;
+    birth_before_pin_is_needed: BirthBeforePin, birth_after;
+    death_order_is_needed: DeathOrder, death_before_an_overwrite;
+    life_recheck_is_needed: LifeRecheck, death_before_an_overwrite;
 }

@@ -125,7 +125,7 @@ impl IndexReader {
         Self::over(Lines::of_mapping(mapping))
     }
 
-    fn over(lines: Lines) -> Result<Self, IndexMemoryError> {
+    pub(super) fn over(lines: Lines) -> Result<Self, IndexMemoryError> {
         let (geometry, options) =
             Geometry::load_identity(&lines).ok_or(IndexMemoryError::NotAnIndex)?;
         Ok(Self {
@@ -159,6 +159,13 @@ impl IndexReader {
     /// means nothing for the bytes. The daemon's life word is the caller's affair.
     #[inline]
     pub fn recheck(&self, candidate: &Candidate, now_ms: u64) -> bool {
+        self.recheck_by(candidate, || now_ms)
+    }
+
+    /// The same with a clock that is asked only when the time matters: most entries neither expire
+    /// nor lie under another node's lease.
+    #[inline]
+    pub fn recheck_by(&self, candidate: &Candidate, mut now_ms: impl FnMut() -> u64) -> bool {
         let Some(record) = self.table.record(candidate.record.get()) else {
             return false;
         };
@@ -167,11 +174,13 @@ impl IndexReader {
         if record.generation() != candidate.generation && kept(Step::PinRecheck) {
             return false;
         }
-        if expiry_ms != 0 && expiry_ms <= now_ms && kept(Step::ExpiryRecheck) {
+        if expiry_ms != 0 && expiry_ms <= now_ms() && kept(Step::ExpiryRecheck) {
             return false;
         }
-        self.table
-            .owner_lease_holds(candidate.owner, candidate.lease_generation, now_ms)
+        candidate.owner == 0
+            || self
+                .table
+                .owner_lease_holds(candidate.owner, candidate.lease_generation, now_ms())
     }
 
     /// Asks the processor to fetch the key's bucket; first pass of a batch.
