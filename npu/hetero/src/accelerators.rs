@@ -56,7 +56,7 @@ impl Accelerators {
             Backend::Ascend => ascend(),
             Backend::Cuda => Cuda::load(None),
             Backend::Host => Ok(host.clone()),
-            Backend::Auto => ascend().or_else(|missing| Cuda::load(None).map_err(|_| missing)),
+            Backend::Auto => ascend().or_else(|missing| Cuda::load(None).map_err(|_cuda| missing)),
         };
         let cards = cards.map_err(|error| fault::of_device(&error));
         Self::with(cards, host, CoreOptions::default())

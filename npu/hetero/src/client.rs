@@ -153,6 +153,10 @@ impl HeteroClient {
     /// # Errors
     ///
     /// [`Status::Busy`]: 256 calls wait.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the call outlives its caller's frame: it takes all it needs"
+    )]
     pub fn async_mset_d2h(
         &self,
         keys: Vec<Box<[u8]>>,
@@ -176,6 +180,10 @@ impl HeteroClient {
     /// # Errors
     ///
     /// As [`Self::async_mset_d2h`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the call outlives its caller's frame: it takes all it needs"
+    )]
     pub fn async_mget_h2d(
         &self,
         keys: Vec<Box<[u8]>>,
@@ -264,7 +272,7 @@ impl Inner {
     }
 
     fn budget(&self, chosen: Option<Duration>) -> Duration {
-        chosen.unwrap_or(self.client.options().request_timeout)
+        chosen.unwrap_or_else(|| self.client.options().request_timeout)
     }
 
     /// What is left of a call that was asked for at `asked`.

@@ -79,7 +79,8 @@ pub(crate) fn check_shape(stored: &[(usize, usize)], wanted: &BlobList) -> Resul
         )));
     }
     let pairs = stored.iter().zip(wanted.blobs());
-    let wrong = pairs.filter(|((_, len), blob)| *len != blob.len).next();
+    let mut pairs = pairs;
+    let wrong = pairs.find(|((_, len), blob)| *len != blob.len);
     if let Some(((_, len), blob)) = wrong {
         let cause = format!(
             "The data size of device and host is not equal. A blob of {len} bytes, into {}",

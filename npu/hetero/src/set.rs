@@ -65,9 +65,8 @@ pub(crate) fn run(
     for (number, exists) in exist.into_iter().enumerate() {
         let is_first = first[keys[number]] == number;
         match exists {
-            Ok(true) => {},
             Ok(false) if is_first => set.begin(number, keys[number], &lists[number]),
-            Ok(false) => {},
+            Ok(_) => {},
             Err(error) => set.out[number] = Err(error),
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! Locking gigabytes takes seconds, so it is done in pieces, on a thread of its own, while the core
 //! serves already: what lies in a piece that is registered is copied directly, the rest through
-//! staging. Memory that is only partly there (a cache's arena is sparse) is registered by the pieces
-//! that are asked for. One registration serves all cards of the backend in this process. Where the driver
-//! refuses (read-only pages, a limit), what was registered stays, and the rest is staged for good.
+//! staging. Memory that is only partly there (a cache's arena is sparse) is registered by the
+//! pieces that are asked for. One registration serves all cards of the backend in this process.
+//! Where the driver refuses (read-only pages, a limit), what was registered stays, and the rest is
+//! staged for good.
 
 use std::any::Any;
 use std::collections::BTreeSet;

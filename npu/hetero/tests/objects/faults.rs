@@ -70,8 +70,8 @@ fn a_card_lost_in_the_middle_fails_what_was_not_written() {
             assert!(error.cause().contains("device lost"), "{error}");
         }
         assert_eq!(rig.card.status(), Ok(DeviceStatus::Lost));
-        let back = vec![rig.hetero.get_meta_info(&borrow(&keys)).unwrap()];
-        for (meta, written) in back[0].iter().zip(&written) {
+        let metas = rig.hetero.get_meta_info(&borrow(&keys)).unwrap();
+        for (meta, written) in metas.iter().zip(&written) {
             assert_eq!(meta.clone().unwrap().is_some(), *written);
         }
         // The other cards go on, with what was written.

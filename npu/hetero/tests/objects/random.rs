@@ -33,7 +33,7 @@ fn run(rig: &Rig, thread: u64, calls: u64) {
                 assert_eq!(had, model.remove(&number).is_some());
             },
             1 | 2 if !model.contains_key(&number) => {
-                let (lens, seed) = (lens(&mut random), thread << 32 | call);
+                let (lens, seed) = (lens(&mut random), (thread << 32) | call);
                 rig.set(&key, &rig.filled(&lens, seed));
                 model.insert(number, (lens, seed));
             },
@@ -52,9 +52,7 @@ fn run(rig: &Rig, thread: u64, calls: u64) {
 }
 
 fn read_some(rig: &Rig, random: &mut Random, thread: u64, model: &HashMap<u64, (Vec<usize>, u64)>) {
-    let numbers: Vec<u64> = (0..1 + random.below(6))
-        .map(|_| random.below(KEYS))
-        .collect();
+    let numbers: Vec<u64> = (0..=random.below(6)).map(|_| random.below(KEYS)).collect();
     let keys: Vec<Vec<u8>> = numbers
         .iter()
         .map(|number| format!("random/{thread}/{number}").into_bytes())
@@ -91,7 +89,7 @@ fn random_calls_of_several_clients_agree_with_a_model() {
                         &Rig::over(crate::rig::connect(daemon), runtime),
                         thread,
                         150,
-                    )
+                    );
                 });
             }
         });

@@ -121,7 +121,7 @@ pub(crate) fn empty(card: &Device, lens: &[usize]) -> BlobList {
 
 /// Bytes that tell object, blob and place.
 pub(crate) fn pattern(seed: u64, blob: usize, len: usize) -> Vec<u8> {
-    let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (blob as u64) << 32;
+    let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ ((blob as u64) << 32);
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
         state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);

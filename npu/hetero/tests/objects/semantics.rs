@@ -25,12 +25,13 @@ fn objects_of_all_shapes_come_back_over_both_transports() {
         ("remote", daemon.remote()),
     ] {
         let rig = Rig::over(client, crate::rig::host());
+        let many = vec![8; 4096];
         let shapes: [&[usize]; 5] = [
             &[1],
             &[72 << 10; 62],
             &[1 << 20; 3],
             &[1, 4096, 3, 70_000, 64],
-            &[8; 4096],
+            &many,
         ];
         let keys: Vec<Vec<u8>> = (0..shapes.len())
             .map(|number| format!("{transport}/{number}").into_bytes())
