@@ -8,13 +8,78 @@
 //!
 //! Neighbours: `tcp/request.rs` before, `tickets.rs` between, `handlers/calls.rs` after.
 
-use chariot_base::{Extent, TenantId};
+use chariot_base::{Extent, SessionId, TenantId};
 use chariot_proto::{KeyHash, Status, WriteMode};
 
+use crate::objects::Reserving;
 use crate::tickets::TicketId;
 
+/// One question about an object.
+#[derive(Debug, Clone)]
+pub(crate) struct ObjectCall {
+    /// Tenant of the connection.
+    pub(crate) tenant: TenantId,
+    /// The connection, as the owner of what it takes.
+    pub(crate) session: SessionId,
+    /// The key; of a transaction one whose shard decides it.
+    pub(crate) hash: KeyHash,
+    /// What is asked.
+    pub(crate) ask: ObjectAsk,
+}
+
+/// What is asked about an object; forms are those of the rings (`wire/SHARED-MEMORY.md`).
+#[derive(Debug, Clone)]
+pub(crate) enum ObjectAsk {
+    /// Take or release a latch. One that is known and waits goes on waiting.
+    Latch {
+        /// Which form.
+        form: u8,
+        /// The session's number of it.
+        number: u64,
+        /// Absolute monotonic nanoseconds until which it waits.
+        deadline_ns: u64,
+    },
+    /// Answer `Again` to the take that waits, which goes on. Not answered itself.
+    LetWait {
+        /// The session's number of the latch.
+        number: u64,
+    },
+    /// Add, drop or count references.
+    Ref {
+        /// Which form.
+        form: u8,
+    },
+    /// Hold keys for the next version of their parent.
+    Nest {
+        /// The session's number of the publish.
+        number: u64,
+        /// At most [`crate::limits::NESTED_PER_CALL`].
+        children: Box<[KeyHash]>,
+    },
+    /// Tie what is held to a version, or seal it, or let go.
+    Bind {
+        /// Which form.
+        form: u8,
+        /// The session's number of the publish.
+        number: u64,
+        /// What it published.
+        version: u64,
+    },
+    /// Begin or decide a transaction.
+    Tx {
+        /// Which form.
+        form: u8,
+        /// The session's number of it.
+        number: u16,
+        /// The shards of its keys, one bit each.
+        shards: u64,
+        /// Absolute monotonic nanoseconds; 0 = the server's own bound.
+        deadline_ns: u64,
+    },
+}
+
 /// One question to the shard that owns a key. `Send`: it crosses cores by mailbox.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Call {
     /// Finds a key; with `hold` its extent is held by an I/O pin until [`Call::Release`].
     Find {
@@ -68,6 +133,8 @@ pub(crate) enum Call {
         /// The find's ticket.
         find: TicketId,
     },
+    /// About an object.
+    Object(Box<ObjectCall>),
     /// Deletes a key.
     Delete {
         /// Tenant of the connection.
@@ -98,6 +165,7 @@ impl Call {
             | Self::Cancel { tenant, .. }
             | Self::Delete { tenant, .. }
             | Self::Expire { tenant, .. } => *tenant,
+            Self::Object(call) => call.tenant,
         }
     }
 }
@@ -113,6 +181,8 @@ pub(crate) struct CommitOptions {
     pub(crate) if_absent: bool,
     /// What eviction may do with it.
     pub(crate) mode: WriteMode,
+    /// The transaction that it is hidden for; `None`: visible at once.
+    pub(crate) reserving: Option<Reserving>,
 }
 
 /// A found entry.

@@ -11,6 +11,7 @@ pub(crate) mod lease_grant;
 pub(crate) mod lease_return;
 pub(crate) mod multi_set_tx;
 pub(crate) mod object_bind;
+pub(crate) mod object_calls;
 pub(crate) mod object_latch;
 pub(crate) mod object_nest;
 pub(crate) mod object_ref;

@@ -9,18 +9,24 @@
 //! Neighbours: `handlers/object_*.rs` and `handlers/multi_set_tx.rs` change it, `tenant.rs` asks it
 //! before it stores and tells it what left, `pass.rs` calls [`round`].
 
+use std::collections::VecDeque;
+
 use chariot_base::{SessionId, ShardId, TenantId};
-use chariot_proto::{KeyHash, Status};
+use chariot_proto::{KeyHash, Opcode, Status};
 use chariot_store::{
-    Decisions, Dropped, InsertError, Latches, Nesting, NewEntry, References, Reservations,
-    Reserved, Store, TxId, TxRefused,
+    Decisions, InsertError, Latches, Nesting, NewEntry, References, Reservations, Reserved, Store,
+    TxId, TxRefused,
 };
 use hashbrown::HashMap;
 
+use crate::call::Reply;
+use crate::handlers::object_latch;
+use crate::limits::OBJECTS_PER_PASS;
 use crate::message::ShardMessage;
 use crate::reply::completion;
-use crate::request::{Answer, Request};
+use crate::request::{Answer, Asker, Request};
 use crate::shard::Shard;
+use crate::tickets::TicketId;
 
 /// Longest time that a transaction may take, in nanoseconds: what it hides is of no use to anybody.
 pub(crate) const TRANSACTION_NS: u64 = 60_000_000_000;
@@ -85,8 +91,8 @@ pub(crate) enum ObjectMessage {
         /// Which one.
         tx: TxId,
     },
-    /// A session was expelled on another shard.
-    Expelled {
+    /// A session was expelled on another shard, or a connection there has ended.
+    Ended {
         /// Which one.
         session: SessionId,
     },
@@ -96,8 +102,31 @@ pub(crate) enum ObjectMessage {
 #[derive(Debug, Clone, Copy)]
 struct NestWait {
     session: SessionId,
-    token: u32,
+    token: u64,
     unheld: u32,
+    taken_ns: u64,
+}
+
+/// For which transaction a value is hidden.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reserving {
+    /// The transaction.
+    pub(crate) tx: TxId,
+    /// The shard that decides it.
+    pub(crate) coordinator: ShardId,
+    /// When that shard is asked, absolute monotonic nanoseconds.
+    pub(crate) deadline_ns: u64,
+}
+
+impl Reserving {
+    /// What a local session's request says.
+    pub(crate) fn of(request: &Request<'_>) -> Self {
+        Self {
+            tx: tx_of(request),
+            coordinator: ShardId(u16::from(request.words.lease_class)),
+            deadline_ns: transaction_deadline(request.words.deadline_ns, request.now_ns),
+        }
+    }
 }
 
 /// The objects of one tenant on one shard.
@@ -116,8 +145,9 @@ pub(crate) struct Objects {
     /// Requests whose children are being held. Bound: requests in flight.
     nest_waits: HashMap<u64, NestWait>,
     nest_number: u64,
-    /// Children to let go of: the life of their parents is over. Bound: the nesting table's.
-    orphans: Vec<(KeyHash, bool)>,
+    /// Sessions that have ended and still have latches, references or staged keys here. Bound: what
+    /// they have, each at least one.
+    departing: VecDeque<SessionId>,
 }
 
 impl Objects {
@@ -138,9 +168,9 @@ impl Objects {
         is_sealed.then_some(InsertError::Sealed)
     }
 
-    /// Whether a transaction may reserve the request's key.
-    pub(crate) fn check_reserve(&self, request: &Request<'_>) -> Result<(), InsertError> {
-        let checked = self.reservations.check(tx_of(request), request.hash());
+    /// Whether a transaction may reserve a key.
+    pub(crate) fn check_reserve(&self, tx: TxId, hash: KeyHash) -> Result<(), InsertError> {
+        let checked = self.reservations.check(tx, hash);
         checked.map_err(|refused| match refused {
             TxRefused::Own | TxRefused::Other => InsertError::Reserved,
             TxRefused::Full => InsertError::MetadataFull {
@@ -149,42 +179,32 @@ impl Objects {
         })
     }
 
-    /// Notes that the request's key is reserved.
-    pub(crate) fn note_reserved(&mut self, request: &Request<'_>, expiry_ms: u64) {
-        let key = Reserved {
-            hash: request.hash(),
-            expiry_ms,
-        };
-        let coordinator = ShardId(u16::from(request.words.lease_class));
-        self.reservations.reserve(
-            tx_of(request),
+    /// Notes that a key is reserved.
+    pub(crate) fn note_reserved(&mut self, hash: KeyHash, expiry_ms: u64, reserving: &Reserving) {
+        let Reserving {
+            tx,
             coordinator,
-            transaction_deadline(request),
-            key,
-        );
+            deadline_ns,
+        } = *reserving;
+        let key = Reserved { hash, expiry_ms };
+        self.reservations.reserve(tx, coordinator, deadline_ns, key);
     }
 
     /// A version of a key has left the store: what it kept alive is let go of.
     pub(crate) fn on_retired(&mut self, hash: KeyHash) {
         if !self.nesting.is_empty() {
-            let children = self.nesting.end(hash);
-            self.orphan(children, true);
+            self.nesting.end(hash);
         }
     }
 
-    /// Lets go of children in the next round.
-    pub(crate) fn orphan(&mut self, children: Vec<KeyHash>, deletes: bool) {
-        let children = children.into_iter().map(|hash| (hash, deletes));
-        self.orphans.extend(children);
-    }
-
     /// Begins to wait for `count` children; returns the number to send along.
-    pub(crate) fn wait_for_children(&mut self, request: &Request<'_>, count: u32) -> u64 {
+    pub(crate) fn wait_for_children(&mut self, asker: &Asker, count: u32) -> u64 {
         self.nest_number += 1;
         let wait = NestWait {
-            session: request.session,
-            token: request.words.token,
+            session: asker.session,
+            token: asker.token,
             unheld: count,
+            taken_ns: asker.now_ns,
         };
         self.nest_waits.insert(self.nest_number, wait);
         self.nest_number
@@ -199,16 +219,15 @@ impl Objects {
         self.nest_waits.remove(&wait)
     }
 
-    /// Releases what a session held; the references that ended are for the caller to act on.
-    pub(crate) fn drop_session(&mut self, session: SessionId, ended: &mut Vec<(KeyHash, Dropped)>) {
-        self.latches.drop_session(session);
-        self.references
-            .drop_session(session, |hash, dropped| ended.push((hash, dropped)));
-        let staged = self.nesting.drop_session(session);
-        self.orphan(staged, false);
+    /// Begins to release what a session held; the rounds to come do, a bounded part each.
+    pub(crate) fn drop_session(&mut self, session: SessionId) {
+        // All of these are bounded by requests under way and by small tables.
         self.nest_waits.retain(|_, wait| wait.session != session);
         self.decisions.drop_session(session);
         self.reservations.drop_session(session);
+        if !self.departing.contains(&session) {
+            self.departing.push_back(session);
+        }
     }
 
     /// When a wait or a transaction ends by time.
@@ -227,10 +246,10 @@ pub(crate) fn tx_of(request: &Request<'_>) -> TxId {
     }
 }
 
-/// When the transaction of a request is over.
-pub(crate) fn transaction_deadline(request: &Request<'_>) -> u64 {
-    let longest = request.now_ns + TRANSACTION_NS;
-    match request.words.deadline_ns {
+/// When a transaction is over whose request names a deadline (0 = none).
+pub(crate) fn transaction_deadline(deadline_ns: u64, now_ns: u64) -> u64 {
+    let longest = now_ns.saturating_add(TRANSACTION_NS);
+    match deadline_ns {
         0 => longest,
         deadline_ns => deadline_ns.min(longest),
     }
@@ -263,10 +282,32 @@ pub(crate) fn tell_decision(
     }
 }
 
-/// Answers a request of a session that may have ended meanwhile.
-fn answer(shard: &mut Shard, session: SessionId, token: u32, status: Status) {
-    if let Some(place) = shard.sessions.find(session) {
-        let words = completion(token, &Answer::status(status));
+/// Marks the token of a connection's call; a ring's tokens have 32 bits.
+const REMOTE: u64 = 1 << 63;
+
+/// The token of a call from another shard's connection: where its answer goes.
+pub(crate) fn remote_token(from: ShardId, ticket: TicketId) -> u64 {
+    REMOTE | (u64::from(from.0) << 32) | u64::from(ticket.0)
+}
+
+/// Answers a request that had to wait, and counts it; its session may have ended meanwhile.
+pub(crate) fn answer(
+    shard: &mut Shard,
+    (tenant, session, token): (TenantId, SessionId, u64),
+    opcode: Opcode,
+    status: Status,
+    taken_ns: u64,
+) {
+    if object_latch::is_nobody(token) {
+        return;
+    }
+    shard.count_operation(opcode.as_u8(), status, taken_ns);
+    let low = u32::try_from(token & u64::from(u32::MAX)).expect("masked");
+    if token & REMOTE != 0 {
+        let from = u16::try_from((token >> 32) & u64::from(u16::MAX)).expect("masked");
+        shard.reply(ShardId(from), TicketId(low), tenant, Reply::status(status));
+    } else if let Some(place) = shard.sessions.find(session) {
+        let words = completion(low, &Answer::status(status));
         shard.sessions.post(place, &words);
     }
 }
@@ -289,7 +330,8 @@ pub(crate) fn on_message(shard: &mut Shard, message: ObjectMessage) {
         ObjectMessage::Held { tenant, wait } => {
             let done = shard.tenant_mut(tenant).objects.child_held(wait);
             if let Some(wait) = done {
-                answer(shard, wait.session, wait.token, Status::Ok);
+                let to = (tenant, wait.session, wait.token);
+                answer(shard, to, Opcode::ObjectNest, Status::Ok, wait.taken_ns);
             }
         },
         ObjectMessage::Release {
@@ -306,26 +348,12 @@ pub(crate) fn on_message(shard: &mut Shard, message: ObjectMessage) {
             tenant,
             tx,
             commits,
-        } => {
-            let revealed = shard.tenant_mut(tenant).decide(tx, commits);
-            for hash in revealed {
-                shard.wake_watchers(tenant, hash);
-            }
-            if commits {
-                let participant = shard.id;
-                let message = ObjectMessage::Revealed {
-                    from: participant,
-                    tenant,
-                    tx,
-                };
-                tell(shard, from, message);
-            }
-        },
+        } => decided(shard, from, (tenant, tx), commits),
         ObjectMessage::Revealed { from, tenant, tx } => {
             let decisions = &mut shard.tenant_mut(tenant).objects.decisions;
-            if let Some(token) = decisions.acknowledge(tx, from) {
-                let token = u32::try_from(token).expect("a ring's token has 32 bits");
-                answer(shard, SessionId(tx.session), token, Status::Ok);
+            if let Some((token, taken_ns)) = decisions.acknowledge(tx, from) {
+                let to = (tenant, SessionId(tx.session), token);
+                answer(shard, to, Opcode::MultiSetTx, Status::Ok, taken_ns);
             }
         },
         ObjectMessage::Inquire { from, tenant, tx } => {
@@ -339,7 +367,27 @@ pub(crate) fn on_message(shard: &mut Shard, message: ObjectMessage) {
             };
             tell(shard, from, message);
         },
-        ObjectMessage::Expelled { session } => drop_everywhere_here(shard, session),
+        ObjectMessage::Ended { session } => drop_everywhere_here(shard, session),
+    }
+}
+
+/// Ends a transaction's part here, as the shard that decides it says.
+fn decided(shard: &mut Shard, from: ShardId, (tenant, tx): (TenantId, TxId), commits: bool) {
+    let reservations = &shard.tenant_mut(tenant).objects.reservations;
+    // A client may ask any shard to abort; only the one that it named to this one decides.
+    if reservations.coordinator(tx) == Some(from) {
+        for hash in shard.tenant_mut(tenant).decide(tx, commits) {
+            shard.wake_watchers(tenant, hash);
+        }
+    }
+    if commits {
+        let participant = shard.id;
+        let message = ObjectMessage::Revealed {
+            from: participant,
+            tenant,
+            tx,
+        };
+        tell(shard, from, message);
     }
 }
 
@@ -350,17 +398,19 @@ fn drop_everywhere_here(shard: &mut Shard, session: SessionId) {
     }
 }
 
+/// Releases what a session holds on any shard: it was expelled, or was a connection.
+pub(crate) fn end_everywhere(shard: &mut Shard, session: SessionId) {
+    for number in 0..shard.shared.shard_count() {
+        tell(shard, ShardId(number), ObjectMessage::Ended { session });
+    }
+}
+
 /// What a round of the shard does for objects: latches that fell to somebody, waits and
 /// transactions whose time is over, children whose parents are gone.
 pub(crate) fn round(shard: &mut Shard) -> bool {
     let mut worked = false;
     for session in shard.sessions.take_newly_expelled() {
-        drop_everywhere_here(shard, session);
-        for number in 0..shard.shared.shard_count() {
-            if number != shard.id.0 {
-                tell(shard, ShardId(number), ObjectMessage::Expelled { session });
-            }
-        }
+        end_everywhere(shard, session);
         worked = true;
     }
     for index in 0..shard.tenants.len() {
@@ -370,36 +420,35 @@ pub(crate) fn round(shard: &mut Shard) -> bool {
         let tenant = TenantId(u16::try_from(index).expect("bounded by TENANTS_MAX"));
         worked |= latches(shard, tenant);
         worked |= overdue(shard, tenant);
+        worked |= departing(shard, tenant);
         worked |= orphans(shard, tenant);
     }
     worked
 }
 
 fn latches(shard: &mut Shard, tenant: TenantId) -> bool {
-    let mut worked = false;
     let now_ns = shard.now_ns;
-    loop {
+    for round in 0..OBJECTS_PER_PASS {
         let latches = &mut shard.tenant_mut(tenant).objects.latches;
         let (latch, status) = if let Some(latch) = latches.take_granted() {
             (latch, Status::Ok)
         } else if let Some(latch) = latches.take_expired(now_ns) {
             (latch, Status::Timeout)
         } else {
-            return worked;
+            return round > 0;
         };
-        let token = u32::try_from(latch.token).expect("a ring's token has 32 bits");
-        answer(shard, latch.session, token, status);
-        worked = true;
+        let to = (tenant, latch.session, latch.token);
+        answer(shard, to, Opcode::ObjectLatch, status, latch.taken_ns);
     }
+    true
 }
 
 fn overdue(shard: &mut Shard, tenant: TenantId) -> bool {
-    let mut worked = false;
     let now_ns = shard.now_ns;
-    loop {
+    for round in 0..OBJECTS_PER_PASS {
         let reservations = &mut shard.tenant_mut(tenant).objects.reservations;
         let Some((tx, coordinator)) = reservations.take_overdue(now_ns) else {
-            return worked;
+            return round > 0;
         };
         let from = shard.id;
         let inquiry = ObjectMessage::Inquire { from, tenant, tx };
@@ -409,15 +458,38 @@ fn overdue(shard: &mut Shard, tenant: TenantId) -> bool {
             // The client named a shard that is none, so that nobody can have decided to commit.
             shard.tenant_mut(tenant).decide(tx, false);
         }
-        worked = true;
     }
+    true
+}
+
+/// Releases a part of what ended sessions held.
+fn departing(shard: &mut Shard, tenant: TenantId) -> bool {
+    let share = shard.tenant_mut(tenant);
+    let Some(&session) = share.objects.departing.front() else {
+        return false;
+    };
+    let mut left = OBJECTS_PER_PASS;
+    while left > 0 {
+        left -= 1;
+        if let Some(latches) = share.objects.latches.drop_next(session) {
+            left = left.saturating_sub(latches);
+        } else if let Some((hash, dropped)) = share.objects.references.drop_next(session) {
+            share.end_hold(hash, dropped);
+        } else if !share.objects.nesting.drop_next(session) {
+            share.objects.departing.pop_front();
+            break;
+        }
+    }
+    true
 }
 
 fn orphans(shard: &mut Shard, tenant: TenantId) -> bool {
-    let orphans = std::mem::take(&mut shard.tenant_mut(tenant).objects.orphans);
     let count = shard.shared.shard_count();
-    let worked = !orphans.is_empty();
-    for (hash, deletes) in orphans {
+    for round in 0..OBJECTS_PER_PASS {
+        let nesting = &mut shard.tenant_mut(tenant).objects.nesting;
+        let Some((hash, deletes)) = nesting.take_orphan() else {
+            return round > 0;
+        };
         let message = ObjectMessage::Release {
             tenant,
             hash,
@@ -425,5 +497,5 @@ fn orphans(shard: &mut Shard, tenant: TenantId) -> bool {
         };
         tell(shard, ShardId(hash.shard(count)), message);
     }
-    worked
+    true
 }

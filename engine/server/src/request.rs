@@ -45,6 +45,23 @@ pub(crate) struct Kept {
     pub(crate) taken_ns: u64,
 }
 
+/// Who asks about objects, wherever the request came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    /// Whose it is: a local session, or a connection.
+    pub(crate) session: SessionId,
+    /// In which key space.
+    pub(crate) tenant: TenantId,
+    /// The key.
+    pub(crate) hash: KeyHash,
+    /// Where a later answer goes: see [`crate::objects::answer`].
+    pub(crate) token: u64,
+    /// Monotonic nanoseconds.
+    pub(crate) now_ns: u64,
+    /// Coarse monotonic milliseconds.
+    pub(crate) now_ms: u64,
+}
+
 /// What a handler says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Outcome {
@@ -109,6 +126,18 @@ impl Request<'_> {
         KeyHash {
             hi: self.words.hash_hi,
             lo: self.words.hash_lo,
+        }
+    }
+
+    /// The request as the object tables see it.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker {
+            session: self.session,
+            tenant: self.tenant,
+            hash: self.hash(),
+            token: u64::from(self.words.token),
+            now_ns: self.now_ns,
+            now_ms: self.now_ms,
         }
     }
 

@@ -154,8 +154,23 @@ pub(crate) fn session_bytes(shard_count: u16) -> u64 {
 }
 
 /// Operations counted apart, in the order of [`ShardStats::operations`].
-pub const OPERATIONS: [&str; 11] = [
-    "set", "publish", "get", "view", "exist", "prefix", "size", "delete", "expire", "wait", "lease",
+pub const OPERATIONS: [&str; 16] = [
+    "set",
+    "publish",
+    "get",
+    "view",
+    "exist",
+    "prefix",
+    "size",
+    "delete",
+    "expire",
+    "wait",
+    "lease",
+    "latch",
+    "reference",
+    "nest",
+    "bind",
+    "transaction",
 ];
 
 /// Results counted apart (the classes of a status), in the order of [`ShardStats::operations`].
@@ -228,6 +243,18 @@ pub struct ShardStats {
     pub out_of_memory_timeouts: u64,
     /// Requests waiting for memory now.
     pub out_of_memory_waiting: u64,
+    /// Latches of objects held now.
+    pub latches_held: u64,
+    /// Requests that wait for a latch now.
+    pub latches_waiting: u64,
+    /// References of clients to keys now, each client and key once.
+    pub references: u64,
+    /// Nested keys now: staged, bound, or to be let go of.
+    pub nested_keys: u64,
+    /// Keys that undecided transactions hide now.
+    pub transaction_keys: u64,
+    /// Transactions begun here and not yet decided and acknowledged.
+    pub transactions_undecided: u64,
     /// Extents that clients pin now, as of the last scan.
     pub pins: u64,
     /// Leases lent now.

@@ -282,6 +282,11 @@ pub(crate) fn operation_index(opcode: u8) -> Option<usize> {
         Opcode::Expire => "expire",
         Opcode::Wait => "wait",
         Opcode::LeaseGrant | Opcode::LeaseReturn => "lease",
+        Opcode::ObjectLatch => "latch",
+        Opcode::ObjectRef => "reference",
+        Opcode::ObjectNest => "nest",
+        Opcode::ObjectBind => "bind",
+        Opcode::MultiSetTx => "transaction",
         _ => return None,
     };
     crate::seam::OPERATIONS

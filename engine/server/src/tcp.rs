@@ -1,8 +1,8 @@
 //! Remote clients: TCP connections, each a task of the shard that accepted it.
 //!
 //! Reading order: [`listener`] (accept), [`connection`] (handshake, frames, one request at a time),
-//! then one file per message: [`get`], [`set`], [`ask`]. Payload goes between socket and arena on
-//! the data ring, never through a buffer.
+//! then one file per message: [`get`], [`set`], [`ask`], [`object`]. Payload goes between socket
+//! and arena on the data ring, never through a buffer.
 
 mod ask;
 mod connection;
@@ -10,6 +10,7 @@ mod context;
 mod get;
 mod hold;
 pub(crate) mod listener;
+mod object;
 mod set;
 
 use chariot_base::{ShardId, TenantId};

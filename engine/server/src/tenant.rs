@@ -26,7 +26,7 @@ use crate::limits::{
     EVICTION_ROUNDS, GRANULE_AHEAD_BYTES, LEASE_SHARE_OF_EVICTABLE, MEMORY_WAITERS_MAX, SWEEP_BATCH,
 };
 use crate::metadata::MetadataPool;
-use crate::objects::Objects;
+use crate::objects::{Objects, Reserving};
 use crate::request::Request;
 use crate::session::{Place, Sessions};
 use crate::tier::spill::Spills;
@@ -297,13 +297,24 @@ impl TenantShard {
         if !request.has(SubmissionFlags::RESERVE) {
             return self.publish(hash, entry, now_ms);
         }
+        self.hide(hash, entry, now_ms, &Reserving::of(request))
+    }
+
+    /// Stores a value hidden, for a transaction. The extent as in [`Self::publish`].
+    pub(crate) fn hide(
+        &mut self,
+        hash: KeyHash,
+        entry: &NewEntry,
+        now_ms: u64,
+        reserving: &Reserving,
+    ) -> Result<Inserted, InsertError> {
         self.allow_one_more();
-        let outcome = match self.objects.check_reserve(request) {
+        let outcome = match self.objects.check_reserve(reserving.tx, hash) {
             Ok(()) => self.store.reserve(hash, entry, now_ms, &mut self.effects),
             Err(refusal) => Err(refusal),
         };
         if outcome.is_ok() {
-            self.objects.note_reserved(request, entry.expiry_ms);
+            self.objects.note_reserved(hash, entry.expiry_ms, reserving);
         }
         self.stored(entry, outcome)
     }
@@ -355,13 +366,9 @@ impl TenantShard {
         self.drain_effects();
     }
 
-    /// Releases what a session that ended, or was expelled, held of objects.
+    /// Begins to release what a session that ended, or was expelled, held of objects.
     pub(crate) fn drop_objects(&mut self, session: SessionId) {
-        let mut ended = Vec::new();
-        self.objects.drop_session(session, &mut ended);
-        for (hash, dropped) in ended {
-            self.end_hold(hash, dropped);
-        }
+        self.objects.drop_session(session);
     }
 
     /// Deletes a key; says whether it was there. One that is referred to goes with the last

@@ -10,9 +10,9 @@
 //! by whoever released it. A shared request behind a waiting exclusive one waits too, so that
 //! writers do not starve; a session that holds a latch and asks for it again waits like everybody.
 //!
-//! Bounds: [`LATCHES_MAX`] held and waiting, of one tenant on one shard, and
-//! [`LATCHES_PER_KEY_MAX`] of one key, because a key's are looked through one by one. Lives on:
-//! owner shard. Pure: time is passed in.
+//! Bounds: [`LATCHES_MAX`] held and waiting, of one tenant on one shard, of which a session has at
+//! most as many as are free, and [`LATCHES_PER_KEY_MAX`] of one key, because a key's are looked
+//! through one by one. Lives on: owner shard. Pure: time is passed in.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,6 +21,7 @@ use chariot_proto::KeyHash;
 use hashbrown::HashMap;
 
 use crate::limits::{LATCHES_MAX, LATCHES_PER_KEY_MAX};
+use crate::share::may_take;
 
 /// Who else may hold the latch of the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +49,8 @@ pub struct Latch {
     pub deadline_ns: u64,
     /// What the caller needs to answer the request.
     pub token: u64,
+    /// When it was asked for, monotonic nanoseconds; for the caller.
+    pub taken_ns: u64,
 }
 
 /// What became of a request for a latch.
@@ -61,6 +64,17 @@ pub enum Taken {
     Full,
     /// The session has a latch of that number on the key already.
     Known,
+}
+
+/// What a session's latch of a number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Held.
+    Held,
+    /// Waiting; the token that it had.
+    Waiting(u64),
+    /// There is none.
+    No,
 }
 
 /// What a release ended.
@@ -89,13 +103,21 @@ impl KeyLatches {
     }
 }
 
+/// A session's latches: on which keys how many, and all of them.
+#[derive(Debug, Default)]
+struct OfSession {
+    /// In order, because the first one is taken out again and again when the session ends.
+    keys: BTreeMap<KeyHash, u32>,
+    count: u32,
+}
+
 /// The latches of one tenant on one shard.
 ///
 /// Lives on: owner shard.
 #[derive(Debug, Default)]
 pub struct Latches {
     by_key: HashMap<KeyHash, KeyLatches>,
-    by_session: HashMap<SessionId, HashMap<KeyHash, u32>>,
+    by_session: HashMap<SessionId, OfSession>,
     by_deadline: BTreeMap<(u64, u64), KeyHash>,
     granted: Vec<Latch>,
     count: u32,
@@ -105,7 +127,9 @@ pub struct Latches {
 impl Latches {
     /// Asks for a latch.
     pub fn take(&mut self, latch: Latch) -> Taken {
-        if self.count >= LATCHES_MAX {
+        let own = self.by_session.get(&latch.session);
+        let own = own.map_or(0, |of_session| of_session.count as usize);
+        if !may_take(own, self.count as usize, LATCHES_MAX as usize) {
             return Taken::Full;
         }
         let key = self.by_key.entry(latch.hash).or_default();
@@ -128,9 +152,37 @@ impl Latches {
             Taken::Waiting
         };
         self.count += 1;
-        let keys = self.by_session.entry(latch.session).or_default();
-        *keys.entry(latch.hash).or_default() += 1;
+        let of_session = self.by_session.entry(latch.session).or_default();
+        of_session.count += 1;
+        *of_session.keys.entry(latch.hash).or_default() += 1;
         taken
+    }
+
+    /// Gives a session's waiting latch another token, and says what it is.
+    pub fn set_token(
+        &mut self,
+        hash: KeyHash,
+        session: SessionId,
+        number: u64,
+        token: u64,
+    ) -> Known {
+        let Some(key) = self.by_key.get_mut(&hash) else {
+            return Known::No;
+        };
+        let is_same = |other: &Latch| other.session == session && other.number == number;
+        if key.held.iter().any(is_same) {
+            return Known::Held;
+        }
+        let waiting = key.waiting.iter_mut().find(|(_, other)| is_same(other));
+        match waiting {
+            Some((_, latch)) => Known::Waiting(std::mem::replace(&mut latch.token, token)),
+            None => Known::No,
+        }
+    }
+
+    /// Returns how many wait.
+    pub fn waiting(&self) -> usize {
+        self.by_deadline.len()
     }
 
     /// Returns whether a request for a latch would have it without waiting.
@@ -165,31 +217,41 @@ impl Latches {
         Released::Waiting(latch)
     }
 
-    /// Releases everything of a session that ended; its waits need no answer.
+    /// Releases what a session that ended has on one key, and says how many latches that were; its
+    /// waits need no answer. `None`: it has nothing more.
     ///
     /// # Panics
     /// When its tables disagree, which is a bug of this one.
-    pub fn drop_session(&mut self, session: SessionId) {
-        let Some(keys) = self.by_session.remove(&session) else {
-            return;
-        };
-        for (hash, of_key) in keys {
-            let key = self.by_key.get_mut(&hash).expect("counted by session");
-            let before = key.held.len() + key.waiting.len();
-            key.held.retain(|held| held.session != session);
-            let by_deadline = &mut self.by_deadline;
-            key.waiting.retain(|(order, latch)| {
-                let stays = latch.session != session;
-                if !stays {
-                    by_deadline.remove(&(latch.deadline_ns, *order));
-                }
-                stays
-            });
-            let gone = before - key.held.len() - key.waiting.len();
-            assert_eq!(gone, of_key as usize, "latches of a session and key");
-            self.count -= of_key;
-            self.advance(hash);
+    pub fn drop_next(&mut self, session: SessionId) -> Option<u32> {
+        let of_session = self.by_session.get_mut(&session)?;
+        let first = of_session.keys.pop_first();
+        let (hash, of_key) = first.expect("it has a latch");
+        of_session.count -= of_key;
+        if of_session.keys.is_empty() {
+            self.by_session.remove(&session);
         }
+        let key = self.by_key.get_mut(&hash).expect("counted by session");
+        let before = key.held.len() + key.waiting.len();
+        key.held.retain(|held| held.session != session);
+        let by_deadline = &mut self.by_deadline;
+        key.waiting.retain(|(order, latch)| {
+            let stays = latch.session != session;
+            if !stays {
+                by_deadline.remove(&(latch.deadline_ns, *order));
+            }
+            stays
+        });
+        let gone = before - key.held.len() - key.waiting.len();
+        assert_eq!(gone, of_key as usize, "latches of a session and key");
+        self.count -= of_key;
+        self.advance(hash);
+        Some(of_key)
+    }
+
+    /// Releases everything of a session that ended.
+    #[cfg(test)]
+    fn drop_session(&mut self, session: SessionId) {
+        while self.drop_next(session).is_some() {}
         self.granted.retain(|latch| latch.session != session);
     }
 
@@ -238,16 +300,18 @@ impl Latches {
     /// Takes a latch that left the table out of the counts.
     fn forget(&mut self, latch: &Latch) {
         self.count -= 1;
-        let keys = self
+        let of_session = self
             .by_session
             .get_mut(&latch.session)
             .expect("it has a latch");
-        let of_key = keys.get_mut(&latch.hash).expect("of this key");
+        of_session.count -= 1;
+        let of_key = of_session.keys.get_mut(&latch.hash);
+        let of_key = of_key.expect("of this key");
         *of_key -= 1;
         if *of_key == 0 {
-            keys.remove(&latch.hash);
+            of_session.keys.remove(&latch.hash);
         }
-        if keys.is_empty() {
+        if of_session.keys.is_empty() {
             self.by_session.remove(&latch.session);
         }
     }
@@ -291,8 +355,11 @@ impl Latches {
         }
         assert_eq!(count, self.count as usize);
         assert_eq!(waiting, self.by_deadline.len());
-        let by_session: u32 = self.by_session.values().flat_map(HashMap::values).sum();
+        let by_session: u32 = self.by_session.values().map(|one| one.count).sum();
         assert_eq!(by_session, self.count);
+        for one in self.by_session.values() {
+            assert_eq!(one.keys.values().sum::<u32>(), one.count);
+        }
     }
 }
 
@@ -312,6 +379,7 @@ mod tests {
             kind,
             deadline_ns: 100 + number,
             token: number,
+            taken_ns: 0,
         }
     }
 
@@ -368,18 +436,45 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_refuses_and_stays_as_it_is() {
+    fn one_session_has_half_of_the_table_and_another_finds_room() {
         let mut latches = Latches::default();
-        for number in 0..u64::from(LATCHES_MAX) {
-            let hash = KeyHash { hi: 0, lo: number };
-            let one = latch(1, number, LatchKind::Exclusive);
-            assert_eq!(latches.take(Latch { hash, ..one }), Taken::Held);
-        }
-        assert_eq!(latches.take(latch(2, 7, LatchKind::Shared)), Taken::Full);
+        let mut fill = |session: u64| {
+            let mut number = 0;
+            loop {
+                let hash = KeyHash {
+                    hi: session,
+                    lo: number,
+                };
+                let one = latch(session, number, LatchKind::Exclusive);
+                match latches.take(Latch { hash, ..one }) {
+                    Taken::Held => number += 1,
+                    Taken::Full => break number,
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        assert_eq!(fill(1), u64::from(LATCHES_MAX) / 2);
+        assert_eq!(fill(2), u64::from(LATCHES_MAX) / 4);
         latches.check_invariants();
         latches.drop_session(SessionId(1));
+        latches.drop_session(SessionId(2));
         assert!(latches.is_empty());
-        assert_eq!(latches.take(latch(2, 7, LatchKind::Shared)), Taken::Held);
+    }
+
+    #[test]
+    fn a_wait_keeps_its_turn_under_another_token() {
+        let mut latches = Latches::default();
+        latches.take(latch(1, 1, LatchKind::Exclusive));
+        latches.take(latch(2, 2, LatchKind::Exclusive));
+        latches.take(latch(3, 3, LatchKind::Exclusive));
+        let (one, two) = (SessionId(1), SessionId(2));
+        assert_eq!(latches.set_token(KEY, one, 1, 9), Known::Held);
+        assert_eq!(latches.set_token(KEY, two, 2, 77), Known::Waiting(2));
+        assert_eq!(latches.set_token(KEY, two, 3, 77), Known::No);
+        assert_eq!(latches.waiting(), 2);
+        latches.release(KEY, one, 1);
+        assert_eq!(latches.take_granted().unwrap().token, 77);
+        latches.check_invariants();
     }
 
     #[test]
@@ -446,6 +541,7 @@ mod tests {
                         kind,
                         deadline_ns: number + 50,
                         token: number,
+                        taken_ns: 0,
                     };
                     latches.take(one);
                     list.push((one, false));

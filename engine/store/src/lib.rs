@@ -30,6 +30,7 @@ mod links;
 mod nesting;
 mod policy;
 mod references;
+mod share;
 mod stats;
 mod store;
 mod transactions;
@@ -38,7 +39,7 @@ mod wheel;
 
 pub use effects::{Effects, LastWords, RetireReason, Retired};
 pub use entry::{EntryView, InsertError, Inserted, NewEntry, RecordFlags};
-pub use latches::{Latch, LatchKind, Latches, Released, Taken};
+pub use latches::{Known, Latch, LatchKind, Latches, Released, Taken};
 pub use nesting::{Nesting, NestingFull};
 pub use policy::Policy;
 pub use references::{Dropped, References, ReferencesFull};

@@ -4,18 +4,22 @@
 //! done when the last hold ends; the end of the last reference of a client or parent is a delete by
 //! itself. A publish that was given up lets go without a delete.
 //!
-//! Bound: [`REFERENCES_MAX`] references of clients of one tenant on one shard, and what the shards
-//! of the parents may nest. Lives on: owner shard. Pure.
+//! Bound: [`REFERENCES_MAX`] references of clients of one tenant on one shard, of which a session
+//! has at most as many as are free, and what the shards of the parents may nest. Lives on: owner
+//! shard. Pure.
+
+use std::collections::BTreeSet;
 
 use chariot_base::SessionId;
 use chariot_proto::KeyHash;
 use hashbrown::HashMap;
 
 use crate::limits::REFERENCES_MAX;
+use crate::share::may_take;
 
 /// The table is full; the request is answered `Busy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{REFERENCES_MAX} references are held on this shard already")]
+#[error("the references of this shard are used up, or this session's share of them")]
 pub struct ReferencesFull;
 
 /// What the end of a reference means for its key.
@@ -47,7 +51,8 @@ struct Holds {
 #[derive(Debug, Default)]
 pub struct References {
     by_key: HashMap<KeyHash, Holds>,
-    by_session: HashMap<SessionId, HashMap<KeyHash, ()>>,
+    /// In order, because the first one is taken out again and again when the session ends.
+    by_session: HashMap<SessionId, BTreeSet<KeyHash>>,
     clients: u32,
     parents: u64,
 }
@@ -63,13 +68,14 @@ impl References {
             *count = count.saturating_add(1);
             return Ok(false);
         }
-        if self.clients >= REFERENCES_MAX {
+        let own = self.by_session.get(&session).map_or(0, BTreeSet::len);
+        if !may_take(own, self.clients as usize, REFERENCES_MAX as usize) {
             return Err(ReferencesFull);
         }
         let is_new = !self.by_key.contains_key(&hash);
         let holds = self.by_key.entry(hash).or_default();
         holds.clients.insert(session, 1);
-        self.by_session.entry(session).or_default().insert(hash, ());
+        self.by_session.entry(session).or_default().insert(hash);
         self.clients += 1;
         Ok(is_new)
     }
@@ -138,22 +144,27 @@ impl References {
         }
     }
 
-    /// Drops the references of a session that ended; `ended` hears of every key and what that means
-    /// for it.
+    /// Drops the references of a session that ended to one key, and says which and what that means
+    /// for it. `None`: it has nothing more.
     ///
     /// # Panics
     /// When its tables disagree, which is a bug of this one.
-    pub fn drop_session(&mut self, session: SessionId, mut ended: impl FnMut(KeyHash, Dropped)) {
-        let Some(keys) = self.by_session.remove(&session) else {
-            return;
-        };
-        for (hash, ()) in keys {
-            let holds = self.by_key.get_mut(&hash).expect("listed by session");
-            let count = holds.clients.remove(&session);
-            assert!(count.is_some(), "listed by session");
-            self.clients -= 1;
-            ended(hash, self.settle(hash, true));
+    pub fn drop_next(&mut self, session: SessionId) -> Option<(KeyHash, Dropped)> {
+        let keys = self.by_session.get_mut(&session)?;
+        let hash = keys.pop_first().expect("it has one");
+        if keys.is_empty() {
+            self.by_session.remove(&session);
         }
+        let holds = self.by_key.get_mut(&hash).expect("listed by session");
+        let count = holds.clients.remove(&session);
+        assert!(count.is_some(), "listed by session");
+        self.clients -= 1;
+        Some((hash, self.settle(hash, true)))
+    }
+
+    /// Returns how many references of clients there are, each client and key once.
+    pub const fn len(&self) -> u32 {
+        self.clients
     }
 
     /// Returns how many clients refer to a key.
@@ -204,14 +215,14 @@ impl References {
             );
             for (session, count) in &holds.clients {
                 assert!(*count > 0);
-                assert!(self.by_session[session].contains_key(hash));
+                assert!(self.by_session[session].contains(hash));
             }
             clients += holds.clients.len();
             parents += u64::from(holds.parents);
         }
         assert_eq!(clients, self.clients as usize);
         assert_eq!(parents, self.parents);
-        let listed: usize = self.by_session.values().map(HashMap::len).sum();
+        let listed: usize = self.by_session.values().map(BTreeSet::len).sum();
         assert_eq!(listed, clients);
     }
 }
@@ -270,6 +281,20 @@ mod tests {
     }
 
     #[test]
+    fn a_session_has_at_most_as_many_as_are_free() {
+        let mut references = References {
+            clients: REFERENCES_MAX - 3,
+            ..References::default()
+        };
+        let key = |lo| KeyHash { hi: 0, lo };
+        assert_eq!(references.add(key(1), ONE), Ok(true));
+        assert_eq!(references.add(key(2), ONE), Ok(true));
+        assert_eq!(references.add(key(3), ONE), Err(ReferencesFull));
+        assert_eq!(references.add(key(1), ONE), Ok(false), "counted, not added");
+        assert_eq!(references.add(key(3), TWO), Ok(true), "another finds room");
+    }
+
+    #[test]
     fn random_use_agrees_with_counts() {
         let mut random = SplitMix64::new(42);
         let mut references = References::default();
@@ -302,9 +327,9 @@ mod tests {
                     *count = count.saturating_sub(1);
                 },
                 _ => {
-                    references.drop_session(SessionId(session), |_, dropped| {
+                    while let Some((_, dropped)) = references.drop_next(SessionId(session)) {
                         assert_ne!(dropped, Dropped::Unknown);
-                    });
+                    }
                     clients.retain(|one, _| one.1 != session);
                 },
             }

@@ -12,8 +12,8 @@
 //! and never undoes by itself: a transaction that is open is aborted by the question, one that is
 //! being committed is not. So all participants do the same, whatever dies between two messages.
 //!
-//! Bounds: [`RESERVED_MAX`] keys, [`OPEN_MAX`] transactions, of one tenant on one shard. Lives on:
-//! owner shard. Pure: time is passed in.
+//! Bounds: [`RESERVED_MAX`] keys, [`OPEN_MAX`] transactions, of one tenant on one shard; of either
+//! a session has at most as many as are free. Lives on: owner shard. Pure: time is passed in.
 
 use std::collections::BTreeSet;
 
@@ -22,6 +22,7 @@ use chariot_proto::KeyHash;
 use hashbrown::HashMap;
 
 use crate::limits::{OPEN_MAX, RESERVED_MAX};
+use crate::share::may_take;
 
 /// Names a transaction while it is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +66,8 @@ struct Part {
 #[derive(Debug, Default)]
 pub struct Reservations {
     by_key: HashMap<KeyHash, TxId>,
+    /// Keys that each session has reserved.
+    by_session: HashMap<u64, usize>,
     parts: HashMap<TxId, Part>,
     /// Those that have not been asked about yet.
     by_deadline: BTreeSet<(u64, TxId)>,
@@ -79,8 +82,14 @@ impl Reservations {
         match self.by_key.get(&hash) {
             Some(owner) if *owner == tx => Err(TxRefused::Own),
             Some(_) => Err(TxRefused::Other),
-            None if self.by_key.len() >= RESERVED_MAX => Err(TxRefused::Full),
-            None => Ok(()),
+            None => {
+                let own = self.by_session.get(&tx.session).copied().unwrap_or(0);
+                if may_take(own, self.by_key.len(), RESERVED_MAX) {
+                    Ok(())
+                } else {
+                    Err(TxRefused::Full)
+                }
+            },
         }
     }
 
@@ -91,6 +100,7 @@ impl Reservations {
     pub fn reserve(&mut self, tx: TxId, coordinator: ShardId, deadline_ns: u64, key: Reserved) {
         assert_eq!(self.check(tx, key.hash), Ok(()));
         self.by_key.insert(key.hash, tx);
+        *self.by_session.entry(tx.session).or_default() += 1;
         let by_deadline = &mut self.by_deadline;
         let part = self.parts.entry(tx).or_insert_with(|| {
             by_deadline.insert((deadline_ns, tx));
@@ -108,6 +118,11 @@ impl Reservations {
         self.by_key.contains_key(&hash)
     }
 
+    /// Returns which shard decides a transaction that has keys here.
+    pub fn coordinator(&self, tx: TxId) -> Option<ShardId> {
+        self.parts.get(&tx).map(|part| part.coordinator)
+    }
+
     /// Takes out a transaction's keys: it is decided.
     ///
     /// # Panics
@@ -120,6 +135,12 @@ impl Reservations {
         for key in &part.keys {
             let owner = self.by_key.remove(&key.hash);
             assert_eq!(owner, Some(tx), "reserved by it");
+        }
+        let own = self.by_session.get_mut(&tx.session);
+        let own = own.expect("it has reserved keys");
+        *own -= part.keys.len();
+        if *own == 0 {
+            self.by_session.remove(&tx.session);
         }
         part.keys
     }
@@ -150,6 +171,11 @@ impl Reservations {
         self.by_deadline.first().map(|one| one.0)
     }
 
+    /// Returns how many keys are reserved.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// Returns whether no key is reserved.
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
@@ -162,6 +188,7 @@ impl Reservations {
     pub fn check_invariants(&self) {
         let keys: usize = self.parts.values().map(|part| part.keys.len()).sum();
         assert_eq!(keys, self.by_key.len());
+        assert_eq!(keys, self.by_session.values().sum::<usize>());
         for (deadline_ns, tx) in &self.by_deadline {
             assert_eq!(self.parts[tx].deadline_ns, *deadline_ns);
         }
@@ -170,8 +197,14 @@ impl Reservations {
 
 #[derive(Debug)]
 enum Decision {
-    Open { deadline_ns: u64 },
-    Committing { unheard: u64, token: u64 },
+    Open {
+        deadline_ns: u64,
+    },
+    Committing {
+        unheard: u64,
+        token: u64,
+        taken_ns: u64,
+    },
 }
 
 /// The transactions that this shard decides: the coordinator's side.
@@ -197,7 +230,12 @@ impl Decisions {
                 Decision::Committing { .. } => true,
             });
         }
-        if self.by_tx.len() >= OPEN_MAX {
+        // At most 1,024 steps for a request that no other is as rare as: no table of its own.
+        let own = self
+            .by_tx
+            .keys()
+            .filter(|other| other.session == tx.session);
+        if !may_take(own.count(), self.by_tx.len(), OPEN_MAX) {
             return Err(TxRefused::Full);
         }
         self.by_tx.insert(tx, Decision::Open { deadline_ns });
@@ -205,13 +243,14 @@ impl Decisions {
     }
 
     /// Decides to commit, to be told to the shards of a set (one bit each); false when it is not
-    /// open: nothing is to be told.
-    pub fn commit(&mut self, tx: TxId, shards: u64, token: u64) -> bool {
+    /// open: nothing is to be told. Token and time are the caller's, for its answer.
+    pub fn commit(&mut self, tx: TxId, shards: u64, token: u64, taken_ns: u64) -> bool {
         match self.by_tx.get_mut(&tx) {
             Some(decision @ Decision::Open { .. }) => {
                 *decision = Decision::Committing {
                     unheard: shards,
                     token,
+                    taken_ns,
                 };
                 true
             },
@@ -219,18 +258,24 @@ impl Decisions {
         }
     }
 
-    /// A shard has revealed its keys; returns the token of the commit when it was the last one.
-    pub fn acknowledge(&mut self, tx: TxId, shard: ShardId) -> Option<u64> {
-        let Some(Decision::Committing { unheard, token }) = self.by_tx.get_mut(&tx) else {
+    /// A shard has revealed its keys; returns token and time of the commit when it was the last
+    /// one.
+    pub fn acknowledge(&mut self, tx: TxId, shard: ShardId) -> Option<(u64, u64)> {
+        let Some(Decision::Committing {
+            unheard,
+            token,
+            taken_ns,
+        }) = self.by_tx.get_mut(&tx)
+        else {
             return None;
         };
         *unheard &= !(1 << shard.0);
         if *unheard != 0 {
             return None;
         }
-        let token = *token;
+        let answer = (*token, *taken_ns);
         self.by_tx.remove(&tx);
-        Some(token)
+        Some(answer)
     }
 
     /// Decides to abort; false when it is being committed.
@@ -323,29 +368,69 @@ mod tests {
         decisions.begin(TX, 10, 0).unwrap();
         assert_eq!(decisions.begin(TX, 10, 0), Err(TxRefused::Own));
         assert!(!decisions.inquire(TX));
-        assert!(!decisions.commit(TX, 1, 5), "the question aborted it");
+        assert!(!decisions.commit(TX, 1, 5, 8), "the question aborted it");
         decisions.begin(TX, 10, 0).unwrap();
-        assert!(decisions.commit(TX, 0b101, 5));
-        assert!(!decisions.commit(TX, 0b101, 6), "decided once");
+        assert!(decisions.commit(TX, 0b101, 5, 8));
+        assert!(!decisions.commit(TX, 0b101, 6, 8), "decided once");
         decisions.drop_session(SessionId(7));
         assert!(decisions.inquire(TX), "committed, whoever died");
         assert!(!decisions.abort(TX));
         assert_eq!(decisions.acknowledge(TX, ShardId(0)), None);
         assert_eq!(decisions.acknowledge(TX, ShardId(0)), None);
-        assert_eq!(decisions.acknowledge(TX, ShardId(2)), Some(5));
+        assert_eq!(decisions.acknowledge(TX, ShardId(2)), Some((5, 8)));
         assert!(decisions.is_empty());
     }
 
     #[test]
     fn a_full_table_refuses_until_deadlines_pass() {
         let mut decisions = Decisions::default();
-        for number in 0..u16::try_from(OPEN_MAX).unwrap() {
-            decisions.begin(TxId { number, ..TX }, 10, 0).unwrap();
+        let mut begun = 0;
+        for session in 0..u64::try_from(OPEN_MAX).unwrap() {
+            for number in 0..2 {
+                let tx = TxId { session, number };
+                begun += usize::from(decisions.begin(tx, 10, 0).is_ok());
+            }
         }
-        let late = TxId { session: 8, ..TX };
+        assert_eq!(begun, OPEN_MAX);
+        let late = TxId {
+            session: u64::MAX,
+            number: 1,
+        };
         assert_eq!(decisions.begin(late, 99, 9), Err(TxRefused::Full));
         assert_eq!(decisions.begin(late, 99, 10), Ok(()));
         assert_eq!(decisions.len(), 1);
+    }
+
+    #[test]
+    fn one_session_has_half_of_either_table() {
+        let (mut decisions, mut reservations) = (Decisions::default(), Reservations::default());
+        let mut begun = 0;
+        while decisions
+            .begin(
+                TxId {
+                    number: begun,
+                    ..TX
+                },
+                10,
+                0,
+            )
+            .is_ok()
+        {
+            begun += 1;
+        }
+        assert_eq!(usize::from(begun), OPEN_MAX / 2);
+        let mut reserved = 0;
+        while reservations.check(TX, key(reserved).hash).is_ok() {
+            reservations.reserve(TX, ShardId(0), 10, key(reserved));
+            reserved += 1;
+        }
+        assert_eq!(usize::try_from(reserved).unwrap(), RESERVED_MAX / 2);
+        let other = TxId { session: 8, ..TX };
+        assert_eq!(reservations.check(other, key(reserved).hash), Ok(()));
+        assert_eq!(decisions.begin(other, 10, 0), Ok(()));
+        reservations.check_invariants();
+        reservations.finish(TX);
+        reservations.check_invariants();
     }
 
     /// Three shards, messages in any order across pairs, a client that may die at any step and
@@ -394,7 +479,7 @@ mod tests {
             let at = usize::try_from(random.below(flying.len() as u64)).unwrap();
             match flying.swap_remove(at) {
                 Message::ClientCommit => {
-                    if decisions.commit(TX, 0b111, 1) {
+                    if decisions.commit(TX, 0b111, 1, 1) {
                         flying.extend((0..3).map(|shard| Message::Decide(shard, true)));
                     }
                 },

@@ -19,6 +19,8 @@ const GRANULE_MIB: u64 = 64;
 const MEMORY_MIN_MIB: u64 = 2 * GRANULE_MIB;
 /// Most sessions of a node.
 const SESSIONS_MAX: u64 = 1024;
+/// Share of the free disk that is taken when `spill_size_limit` names none, as of old.
+const SPILL_PERCENT: u64 = 95;
 /// Directory that default paths begin with.
 const DEFAULT_HOME: &str = "./chariotds";
 
@@ -44,6 +46,8 @@ pub(crate) struct Plan {
     pub log_dir: PathBuf,
     pub log_name: String,
     pub ready_file: PathBuf,
+    /// To be made before the start.
+    pub spill_dir: Option<PathBuf>,
     /// Given, and without effect here.
     pub idle: Vec<String>,
     /// Given, and in no list.
@@ -133,6 +137,7 @@ pub(crate) fn plan(given: &Given, home: &Path, strict: bool) -> Result<Plan, Cli
             name => name.to_owned(),
         },
         ready_file: path("ready_check_path"),
+        spill_dir: None,
         address,
         idle,
         unknown,
@@ -166,7 +171,7 @@ pub(crate) fn plan(given: &Given, home: &Path, strict: bool) -> Result<Plan, Cli
         let socket = at_home(directory, home).join(name);
         plan.set("--socket", socket.display().to_string());
     }
-    check_spill(&flags)?;
+    spill(&flags, home, &mut plan)?;
     Ok(plan)
 }
 
@@ -219,12 +224,29 @@ fn check_backend(flags: &Flags<'_>) -> Result<(), CliError> {
     Err(CliError::Refused(text.to_owned()))
 }
 
-fn check_spill(flags: &Flags<'_>) -> Result<(), CliError> {
-    if flags.text("spill_directory").is_empty() {
+/// Spilling to disk is the SSD tier: where it lies, and how much of that disk it takes.
+fn spill(flags: &Flags<'_>, home: &Path, plan: &mut Plan) -> Result<(), CliError> {
+    let directory = flags.text("spill_directory");
+    if directory.is_empty() {
         return Ok(());
     }
-    let text = "spill_directory is not supported yet: this node has no SSD tier".to_owned();
-    Err(CliError::Refused(text))
+    let directory = at_home(directory, home);
+    let bytes = match flags.number("spill_size_limit")? {
+        0 => available(&directory)? / 100 * SPILL_PERCENT,
+        bytes => bytes,
+    };
+    plan.set("--ssd", directory.display().to_string());
+    plan.set("--ssd-size", bytes.to_string());
+    plan.spill_dir = Some(directory);
+    Ok(())
+}
+
+/// What this user may still write on the file system of a directory, made already or not.
+fn available(directory: &Path) -> Result<u64, CliError> {
+    let there = directory.ancestors().find(|path| path.exists());
+    let there = there.unwrap_or_else(|| Path::new("/"));
+    let facts = rustix::fs::statvfs(there).map_err(CliError::kernel("measure spill_directory"))?;
+    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
 fn network(flags: &Flags<'_>, address: &str) -> Result<Vec<String>, CliError> {
@@ -492,9 +514,27 @@ mod tests {
              --shared_memory_size_mb 512000 --node_timeout_s 30 --node_dead_timeout_s 60",
         ] {
             let bare = line.replace("--", "");
-            let plan = super::plan(&given(&bare), Path::new("/base"), true);
+            let plan = plan(&given(&bare), Path::new("/base"), true);
             assert!(plan.is_ok(), "{line}: {plan:?}");
         }
+    }
+
+    #[test]
+    fn spilling_is_the_ssd_tier() {
+        let base = "worker_address 127.0.0.1:1 start_metastore_service true";
+        let limit = format!("{base} spill_directory ./chariotds/spill spill_size_limit 1073741824");
+        let plan = planned(&limit).unwrap();
+        assert_eq!(option(&plan, "--ssd"), Some("/base/spill"));
+        assert_eq!(option(&plan, "--ssd-size"), Some("1073741824"));
+        assert_eq!(plan.spill_dir.as_deref(), Some(Path::new("/base/spill")));
+        for name in ["ssd", "ssd-size"] {
+            assert!(chariotd::settings::find(name).is_some(), "{name}");
+        }
+        let rest = planned(&format!("{base} spill_directory /tmp/spill")).unwrap();
+        let bytes: u64 = option(&rest, "--ssd-size").unwrap().parse().unwrap();
+        assert!(bytes > 0, "some of the disk is free");
+        let none = planned(&format!("{base} spill_size_limit 5")).unwrap();
+        assert_eq!(option(&none, "--ssd"), None);
     }
 
     #[test]

@@ -137,6 +137,9 @@ fn spawn(plan: &Plan, cores: Option<&str>) -> Result<(Child, PathBuf), CliError>
     {
         fs::create_dir_all(socket).map_err(CliError::file(socket))?;
     }
+    if let Some(spill) = &plan.spill_dir {
+        fs::create_dir_all(spill).map_err(CliError::file(spill))?;
+    }
     // Out of the terminal's process group: its interrupt is not for the node.
     let child = command
         .process_group(0)
@@ -255,6 +258,7 @@ mod tests {
             log_dir: directory.path().to_owned(),
             log_name: "node".to_owned(),
             ready_file: directory.path().join("ready"),
+            spill_dir: None,
             idle: Vec::new(),
             unknown: Vec::new(),
         };

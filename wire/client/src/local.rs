@@ -47,6 +47,7 @@ use chariot_shm::{ClientSession, ForkGuard, LifeView, NoteWriter, PinTable, Wait
 use self::arena::{Arena, Writing};
 use self::driver::Driver;
 use self::lease_cache::{LeaseCache, LeaseSlot};
+use self::object_job::TxNumbers;
 use self::port::{NewLease, PortState, ReapSink};
 use self::staging::Staging;
 use crate::error::Error;
@@ -55,7 +56,7 @@ use crate::options::ReadPath;
 use crate::stats::Counters;
 
 pub(crate) use self::buffers::{LeasedBytes, PinnedBytes};
-pub(crate) use self::object_job::ObjectAsk;
+pub(crate) use self::object_job::{LATCH_RELEASE, ObjectAsk};
 pub(crate) use self::write_job::Reserve;
 
 /// Which mapping of a session.
@@ -161,6 +162,8 @@ pub(crate) struct LocalSession {
     counters: Arc<Counters>,
     broken: AtomicBool,
     driver: Driver,
+    /// Numbers of transactions that must not be given again yet.
+    tx_numbers: Mutex<TxNumbers>,
     /// This session, for its driver.
     weak: Weak<Self>,
 }

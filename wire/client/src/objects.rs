@@ -13,8 +13,12 @@
 //!   for how long. They exclude each other, not reads and writes.
 //! - **Transactions** store all of their keys or none, only where no value exists.
 //!
-//! Over TCP none of these exists yet: the calls answer [`Status::NotSupported`]. Writing and
-//! reading the values of objects works there.
+//! Over TCP it is all the same. There a connection of its own holds what this client takes, and
+//! the end of that connection releases it; the client is then [`crate::Place::Away`] until its next
+//! call connects again, without the latches and references that it had.
+//!
+//! Two objects that are nested in each other hold each other: neither is deleted before one of them
+//! is published without the other, or expires. One that is nested in itself is refused.
 
 mod asks;
 mod asynchronous;

@@ -5,6 +5,7 @@
 //! one that was closed by the daemon gives the whole session up, and the core reconnects.
 
 mod connection;
+mod objects;
 mod operations;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use chariot_proto::{Status, check_key};
 use chariot_shm::clock;
 
 use self::connection::Connection;
+pub(crate) use self::objects::RemoteAsk;
 use crate::error::Error;
 use crate::options::ConnectOptions;
 
@@ -40,6 +42,8 @@ pub(crate) struct RemoteSession {
     welcome: Welcome,
     pool: Mutex<Pool>,
     returned: Condvar,
+    /// The connection that holds latches and references; see `remote/objects.rs`.
+    objects: Mutex<Option<Connection>>,
     alive: AtomicBool,
 }
 
@@ -68,6 +72,7 @@ impl RemoteSession {
                             open: 1,
                         }),
                         returned: Condvar::new(),
+                        objects: Mutex::new(None),
                         alive: AtomicBool::new(true),
                     });
                 },
@@ -148,6 +153,24 @@ impl RemoteSession {
             Ok(_) => Err(self.forget_connection(Error::restarting())),
             Err(error) => Err(self.forget_connection(error)),
         }
+    }
+
+    /// Opens a connection outside the pool, to the same daemon.
+    fn open_apart(&self) -> Result<Connection, Error> {
+        let (connection, welcome) = Connection::open(self.address, &self.options, false)?;
+        if welcome.boot_id != self.welcome.boot_id {
+            self.give_up();
+            return Err(Error::restarting());
+        }
+        Ok(connection)
+    }
+
+    fn give_up(&self) {
+        self.alive.store(false, Ordering::Relaxed);
+    }
+
+    fn lock_objects(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn return_connection(&self, connection: Connection) {

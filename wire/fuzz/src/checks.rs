@@ -7,9 +7,9 @@ use core::fmt::Debug;
 
 use chariot_proto::message::{
     Bye, Challenge, DeleteRequest, DeleteResponse, ExistRequest, ExistResponse, ExpireRequest,
-    ExpireResponse, GetRequest, GetResponse, Hello, Message, OpenRing, PrefixRequest,
-    PrefixResponse, Proof, Refused, RingOpened, SetRequest, SetResponse, SizeRequest, SizeResponse,
-    StatsRequest, StatsResponse, Welcome,
+    ExpireResponse, GetRequest, GetResponse, Hello, Message, ObjectRequest, ObjectResponse,
+    OpenRing, PrefixRequest, PrefixResponse, Proof, Refused, RingOpened, SetRequest, SetResponse,
+    SizeRequest, SizeResponse, StatsRequest, StatsResponse, Welcome,
 };
 use chariot_proto::{
     BodyBuffer, Direction, FrameHeader, FrameLimits, MessageError, SplitFrame, Status, access,
@@ -31,6 +31,8 @@ pub(crate) const TARGETS: &[(&str, Check)] = &[
     ("body_exist_response", body::<ExistResponse>),
     ("body_expire_request", body::<ExpireRequest>),
     ("body_expire_response", body::<ExpireResponse>),
+    ("body_object_request", body::<ObjectRequest>),
+    ("body_object_response", body::<ObjectResponse>),
     ("body_get_request", body::<GetRequest>),
     ("body_get_response", body::<GetResponse>),
     ("body_hello", body::<Hello>),

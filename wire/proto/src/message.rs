@@ -15,6 +15,7 @@ mod get;
 mod hello;
 mod keys;
 mod number;
+mod object;
 mod open_ring;
 mod prefix;
 mod proof;
@@ -37,6 +38,7 @@ pub use get::{
 pub use hello::{ArchivedHello, Hello};
 pub use keys::{ArchivedKeyBatch, KeyBatch, Keys};
 pub use number::Number;
+pub use object::{ArchivedObjectRequest, ArchivedObjectResponse, ObjectRequest, ObjectResponse};
 pub use open_ring::{ArchivedOpenRing, ArchivedRingOpened, OpenRing, RingOpened};
 pub use prefix::{ArchivedPrefixRequest, ArchivedPrefixResponse, PrefixRequest, PrefixResponse};
 pub use proof::{ArchivedProof, Proof};

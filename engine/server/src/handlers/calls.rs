@@ -81,6 +81,7 @@ fn execute(
             }
             None
         },
+        Call::Object(ref call) => super::object_calls::handle(shard, from, ticket, call),
         Call::Delete { tenant, hash } => {
             let now_ms = shard.now_ms;
             let (tenant, _) = shard.tenant_and_sessions(tenant);
@@ -228,10 +229,17 @@ fn commit(
         write_mode: options.mode,
         set_if_absent: options.if_absent,
     };
-    match shard.tenant_mut(tenant).publish(hash, &entry, now_ms) {
+    let share = shard.tenant_mut(tenant);
+    let stored = match &options.reserving {
+        None => share.publish(hash, &entry, now_ms),
+        Some(reserving) => share.hide(hash, &entry, now_ms, reserving),
+    };
+    match stored {
         Ok(inserted) => {
             shard.count_written(extent.len);
-            shard.wake_watchers(tenant, hash);
+            if options.reserving.is_none() {
+                shard.wake_watchers(tenant, hash);
+            }
             Reply::Done {
                 status: Status::Ok,
                 version: inserted.version,

@@ -5,7 +5,7 @@
 
 use chariot_proto::Status;
 
-use crate::request::{Outcome, Request};
+use crate::request::{Asker, Outcome, Request};
 use crate::shard::Shard;
 
 const BIND: u8 = 0;
@@ -14,42 +14,46 @@ const DISCARD: u8 = 2;
 
 /// Lets go of what was held for a publish whose bind came after its deadline.
 pub(crate) fn let_go(shard: &mut Shard, request: &Request<'_>) {
-    let parent = request.hash();
     // The session has staged nothing on a shard that is not the parent's.
-    let objects = &mut shard.tenant_mut(request.tenant).objects;
-    let staged = objects.nesting.discard(request.session, parent);
-    objects.orphan(staged, false);
+    let nesting = &mut shard.tenant_mut(request.tenant).objects.nesting;
+    nesting.discard(request.session, request.hash(), request.words.len);
 }
 
-/// Handles one bind.
+/// Handles one bind of a local session.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
-    let parent = request.hash();
+    let words = request.words;
+    bind(shard, &request.asker(), words.mode, words.len, words.extent)
+}
+
+/// Ends the publish that the session calls `number`, which made `version`.
+pub(crate) fn bind(
+    shard: &mut Shard,
+    asker: &Asker,
+    form: u8,
+    number: u64,
+    version: u64,
+) -> Outcome {
+    let parent = asker.hash;
     if parent.shard(shard.shared.shard_count()) != shard.id.0 {
         return Status::Malformed.into();
     }
-    let form = request.words.mode;
     if form > DISCARD {
         return Status::InvalidArgument.into();
     }
-    let tenant = shard.tenant_mut(request.tenant);
-    let version = tenant
-        .store
-        .peek(parent, request.now_ms)
-        .map(|entry| entry.version);
-    let objects = &mut tenant.objects;
-    if form == DISCARD || version != Some(request.words.extent) {
-        let staged = objects.nesting.discard(request.session, parent);
-        objects.orphan(staged, false);
+    let tenant = shard.tenant_mut(asker.tenant);
+    let value = tenant.store.peek(parent, asker.now_ms);
+    let nesting = &mut tenant.objects.nesting;
+    if form == DISCARD || value.map(|entry| entry.version) != Some(version) {
+        nesting.discard(asker.session, parent, number);
         return match form {
             DISCARD => Status::Ok.into(),
             _ => Status::Again.into(),
         };
     }
-    let before = objects.nesting.bind(request.session, parent);
-    objects.orphan(before, true);
+    nesting.bind(asker.session, parent, number);
     match form {
         BIND => Status::Ok.into(),
-        SEAL => match objects.nesting.seal(parent) {
+        SEAL => match nesting.seal(parent) {
             Ok(()) => Status::Ok.into(),
             Err(_full) => Status::Busy.into(),
         },

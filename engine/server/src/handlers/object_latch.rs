@@ -1,11 +1,11 @@
 //! `ObjectLatch`: take a latch of a key, waiting for it until the deadline or not at all, or
 //! release one.
 
-use chariot_proto::Status;
-use chariot_store::{Latch, LatchKind, Released, Taken};
+use chariot_proto::{Opcode, Status};
+use chariot_store::{Known, Latch, LatchKind, Released, Taken};
 
-use crate::reply::completion;
-use crate::request::{Answer, Outcome, Request};
+use crate::objects::answer;
+use crate::request::{Asker, Outcome, Request};
 use crate::shard::Shard;
 
 const SHARED: u8 = 0;
@@ -14,26 +14,49 @@ const RELEASE: u8 = 2;
 const TRY_SHARED: u8 = 3;
 const TRY_EXCLUSIVE: u8 = 4;
 
-/// Handles one latch.
+/// Where the answer of a wait goes that nobody listens to now: a connection asks again later.
+const NOBODY: u64 = u64::MAX;
+
+/// Handles one latch of a local session.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
-    let hash = request.hash();
+    let words = request.words;
+    take(
+        shard,
+        &request.asker(),
+        words.mode,
+        words.extent,
+        words.deadline_ns,
+    )
+}
+
+/// Takes or releases the latch that the session calls `number`.
+pub(crate) fn take(
+    shard: &mut Shard,
+    asker: &Asker,
+    form: u8,
+    number: u64,
+    deadline_ns: u64,
+) -> Outcome {
+    let hash = asker.hash;
     if hash.shard(shard.shared.shard_count()) != shard.id.0 {
         return Status::Malformed.into();
     }
-    let number = request.words.extent;
-    let latches = &mut shard.tenant_mut(request.tenant).objects.latches;
-    let kind = match request.words.mode {
+    let latches = &mut shard.tenant_mut(asker.tenant).objects.latches;
+    let kind = match form {
         SHARED | TRY_SHARED => LatchKind::Shared,
         EXCLUSIVE | TRY_EXCLUSIVE => LatchKind::Exclusive,
         RELEASE => {
-            return match latches.release(hash, request.session, number) {
+            return match latches.release(hash, asker.session, number) {
                 Released::Held => Status::Ok.into(),
                 Released::Waiting(latch) => {
-                    let token = u32::try_from(latch.token).expect("a ring's token has 32 bits");
-                    let answer = Answer::status(Status::Timeout);
-                    shard
-                        .sessions
-                        .post(request.place, &completion(token, &answer));
+                    let to = (asker.tenant, latch.session, latch.token);
+                    answer(
+                        shard,
+                        to,
+                        Opcode::ObjectLatch,
+                        Status::Timeout,
+                        latch.taken_ns,
+                    );
                     Status::Ok.into()
                 },
                 Released::Unknown => Status::NotFound.into(),
@@ -41,21 +64,22 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         },
         _ => return Status::InvalidArgument.into(),
     };
-    if request.words.deadline_ns == 0 {
+    if deadline_ns == 0 {
         // Nobody waits for ever: the SDK always sends a deadline.
         return Status::InvalidArgument.into();
     }
-    let waits = matches!(request.words.mode, SHARED | EXCLUSIVE);
+    let waits = matches!(form, SHARED | EXCLUSIVE);
     if !waits && !latches.is_free(hash, kind) {
         return Status::Timeout.into();
     }
     let latch = Latch {
         hash,
-        session: request.session,
+        session: asker.session,
         number,
         kind,
-        deadline_ns: request.words.deadline_ns,
-        token: u64::from(request.words.token),
+        deadline_ns,
+        token: asker.token,
+        taken_ns: asker.now_ns,
     };
     match latches.take(latch) {
         Taken::Held => Status::Ok.into(),
@@ -63,4 +87,43 @@ pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
         Taken::Full => Status::Busy.into(),
         Taken::Known => Status::InvalidArgument.into(),
     }
+}
+
+/// Takes a latch for a connection, which asks again and again under one number: a wait keeps its
+/// turn in between.
+pub(crate) fn take_or_go_on(
+    shard: &mut Shard,
+    asker: &Asker,
+    form: u8,
+    number: u64,
+    deadline_ns: u64,
+) -> Outcome {
+    if matches!(form, SHARED | EXCLUSIVE)
+        && asker.hash.shard(shard.shared.shard_count()) == shard.id.0
+    {
+        let latches = &mut shard.tenant_mut(asker.tenant).objects.latches;
+        match latches.set_token(asker.hash, asker.session, number, asker.token) {
+            Known::Held => return Status::Ok.into(),
+            Known::Waiting(_) => return Outcome::Watching,
+            Known::No => {},
+        }
+    }
+    take(shard, asker, form, number, deadline_ns)
+}
+
+/// Answers `Again` to a connection whose wait goes on without it.
+pub(crate) fn let_wait(shard: &mut Shard, asker: &Asker, number: u64) {
+    let latches = &mut shard.tenant_mut(asker.tenant).objects.latches;
+    let known = latches.set_token(asker.hash, asker.session, number, NOBODY);
+    if let Known::Waiting(token) = known
+        && token != NOBODY
+    {
+        let to = (asker.tenant, asker.session, token);
+        answer(shard, to, Opcode::ObjectLatch, Status::Again, asker.now_ns);
+    }
+}
+
+/// Whether a token is that of nobody.
+pub(crate) const fn is_nobody(token: u64) -> bool {
+    token == NOBODY
 }

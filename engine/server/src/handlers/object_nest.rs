@@ -6,39 +6,47 @@ use chariot_proto::{KeyHash, Status};
 use chariot_shm::SubmissionFlags;
 
 use crate::objects::{ObjectMessage, tell};
-use crate::request::{Outcome, Request};
+use crate::request::{Asker, Outcome, Request};
 use crate::shard::Shard;
 
 /// Bytes that name one key: the two words of its hash.
 const HASH_BYTES: usize = 16;
 
-/// Handles one list of nested keys.
+/// Handles one list of nested keys of a local session.
 pub(crate) fn handle(shard: &mut Shard, request: &Request<'_>) -> Outcome {
-    let (parent, count) = (request.hash(), shard.shared.shard_count());
-    if parent.shard(count) != shard.id.0 {
-        return Status::Malformed.into();
-    }
     let bytes = request.inline_value();
     let (names, rest) = bytes.as_chunks::<HASH_BYTES>();
-    if names.is_empty() || !rest.is_empty() || !request.has(SubmissionFlags::VALUE_INLINE) {
+    if !rest.is_empty() || !request.has(SubmissionFlags::VALUE_INLINE) {
         return Status::InvalidArgument.into();
     }
     let children: Vec<KeyHash> = names.iter().map(hash_of).collect();
-    let objects = &mut shard.tenant_mut(request.tenant).objects;
-    if objects
+    hold(shard, &request.asker(), request.words.extent, &children)
+}
+
+/// Holds keys for the publish that the session calls `number`.
+pub(crate) fn hold(shard: &mut Shard, asker: &Asker, number: u64, children: &[KeyHash]) -> Outcome {
+    let (parent, count) = (asker.hash, shard.shared.shard_count());
+    if parent.shard(count) != shard.id.0 {
+        return Status::Malformed.into();
+    }
+    // One that is nested in itself would be held by itself, for ever.
+    if children.is_empty() || children.contains(&parent) {
+        return Status::InvalidArgument.into();
+    }
+    let objects = &mut shard.tenant_mut(asker.tenant).objects;
+    let staged = objects
         .nesting
-        .stage(request.session, parent, &children)
-        .is_err()
-    {
+        .stage(asker.session, parent, number, children);
+    if staged.is_err() {
         return Status::Busy.into();
     }
-    let held = u32::try_from(children.len()).expect("an inline value is short");
-    let wait = objects.wait_for_children(request, held);
+    let held = u32::try_from(children.len()).expect("a list is short");
+    let wait = objects.wait_for_children(asker, held);
     let from = shard.id;
-    for hash in children {
+    for &hash in children {
         let message = ObjectMessage::Hold {
             from,
-            tenant: request.tenant,
+            tenant: asker.tenant,
             hash,
             wait,
         };

@@ -35,6 +35,14 @@ pub(crate) fn report(shard: &Shard, driver: &DriverStats) -> ShardReport {
         stats.out_of_memory_waits += tenant.waits;
         stats.out_of_memory_timeouts += tenant.wait_timeouts;
         stats.out_of_memory_waiting += tenant.waiters.len() as u64;
+        let objects = &tenant.objects;
+        let waiting = objects.latches.waiting() as u64;
+        stats.latches_waiting += waiting;
+        stats.latches_held += u64::from(objects.latches.len()) - waiting;
+        stats.references += u64::from(objects.references.len());
+        stats.nested_keys += u64::from(objects.nesting.len());
+        stats.transaction_keys += objects.reservations.len() as u64;
+        stats.transactions_undecided += objects.decisions.len() as u64;
         let quarantine = tenant.quarantine.stats();
         let leases = tenant.leases.total_idle_bytes();
         let expelled = shard.sessions.expelled_ids();

@@ -5,7 +5,7 @@
 //! its payload is received; what is refused is skipped, so that the stream stays in step, and what
 //! cannot be skipped ends it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use chariot_base::SessionId;
@@ -19,7 +19,7 @@ use crate::limits::{BODY_STEP_BYTES, HANDSHAKE_MS};
 use crate::node::Shared;
 use crate::shard::Shard;
 use crate::tcp::context::{ConnectionEnd, Peer};
-use crate::tcp::{ask, get, set};
+use crate::tcp::{ask, get, object, set};
 
 /// Serves a connection to its end.
 pub(super) async fn serve(shard: &Rc<RefCell<Shard>>, context: &ShardContext, socket: IoFd) {
@@ -33,6 +33,7 @@ pub(super) async fn serve(shard: &Rc<RefCell<Shard>>, context: &ShardContext, so
         },
     };
     let end = requests(&peer).await;
+    peer.end_objects();
     tracing::debug!(session = id.0, ?end, "connection closed");
     shard.borrow().shared.registry.close(id);
 }
@@ -190,6 +191,9 @@ async fn introduce(
         socket,
         tenant,
         arena,
+        session: id,
+        has_objects: Cell::new(false),
+        next_tx: Cell::new(0),
         out: RefCell::default(),
         scratch: RefCell::default(),
     };
@@ -287,6 +291,15 @@ async fn request(peer: &Peer, header: &FrameHeader, body: &[u8]) -> Result<(), C
         Some(Opcode::Delete) => return ask::delete(peer, header, body).await,
         Some(Opcode::Expire) => return ask::expire(peer, header, body).await,
         Some(Opcode::Nop) => return ask::nop(peer, header).await,
+        Some(
+            opcode @ (Opcode::ObjectLatch
+            | Opcode::ObjectRef
+            | Opcode::ObjectNest
+            | Opcode::ObjectBind),
+        ) => return object::handle(peer, header, opcode, body).await,
+        Some(Opcode::MultiSetTx) => {
+            return object::transaction(peer, header, body, deadline_ns).await;
+        },
         Some(Opcode::Bye) => return Err(ConnectionEnd::Closed),
         Some(_) | None => Some((
             Status::NotSupported,

@@ -1,10 +1,10 @@
 //! What a connection's task works with: its shard, its ring, its socket, and calls to the owners of
 //! keys.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use chariot_base::ShardId;
+use chariot_base::{SessionId, ShardId};
 use chariot_proto::message::Message;
 use chariot_proto::{FrameHeader, KeyHash, Status};
 use chariot_shard::{DataRing, IoFd, IoSpan, RingError, ShardContext, StableMemory};
@@ -51,6 +51,12 @@ pub(super) struct Peer {
     pub(super) tenant: TenantHandle,
     /// The arena as memory of the ring.
     pub(super) arena: Rc<dyn StableMemory>,
+    /// Its number, as the owner of what it takes of objects.
+    pub(super) session: SessionId,
+    /// Whether it has asked about objects, so that its end is told to all shards.
+    pub(super) has_objects: Cell<bool>,
+    /// Number of its next transaction; one is decided before the next begins.
+    pub(super) next_tx: Cell<u16>,
     /// Frames on their way out; kept for its capacity.
     pub(super) out: RefCell<Vec<u8>>,
     /// Payload that belongs to nobody is received here and dropped.

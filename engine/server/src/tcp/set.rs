@@ -50,6 +50,7 @@ pub(super) async fn handle(
         ttl_ms: request.ttl_ms,
         if_absent: request.existence_opt() == Some(ExistenceOpt::IfAbsent),
         mode,
+        reserving: None,
     };
     let mut answers: Vec<SetAnswer> = Vec::with_capacity(request.keys.len());
     let mut seen = HashMap::new();
@@ -85,7 +86,7 @@ pub(super) async fn handle(
 }
 
 /// Stores one value; an error ends the connection, everything else is the key's own answer.
-async fn one(
+pub(super) async fn one(
     peer: &Peer,
     key: &[u8],
     item: &SetItem,

@@ -308,7 +308,7 @@ fn retry(shard: &Shard, (from, ticket): (ShardId, TicketId), call: &Call) -> Ret
     Retry::Remote {
         from,
         ticket,
-        call: *call,
+        call: call.clone(),
         deadline_ns: shard.now_ns + RESERVE_WAIT_NS,
     }
 }
@@ -337,7 +337,7 @@ fn called(
             let waiter = Waiter::Call {
                 from,
                 ticket,
-                call: *call,
+                call: call.clone(),
             };
             let deadline = chariot_base::Deadline::from_ns(deadline_ns);
             match share.waiters.push(need, deadline, waiter) {

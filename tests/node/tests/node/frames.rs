@@ -17,7 +17,7 @@ use chariot_tests_node::{pattern, wait};
 
 const HEADER: usize = HEADER_LEN as usize;
 
-fn frame<M: Message>(opcode: Opcode, message: &M) -> Vec<u8> {
+pub(crate) fn frame<M: Message>(opcode: Opcode, message: &M) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_frame(&mut bytes, &FrameHeader::request(opcode, 7), message).unwrap();
     bytes
@@ -33,7 +33,7 @@ fn hello() -> Hello {
 }
 
 /// A raw connection.
-struct Raw {
+pub(crate) struct Raw {
     stream: TcpStream,
 }
 
@@ -46,7 +46,7 @@ impl Raw {
     }
 
     /// Connected and welcomed.
-    fn session(daemon: &Daemon) -> Self {
+    pub(crate) fn session(daemon: &Daemon) -> Self {
         let mut raw = Self::connect(daemon);
         raw.send(&frame(Opcode::Hello, &hello()));
         raw.receive::<Challenge>().unwrap().unwrap();
@@ -56,12 +56,12 @@ impl Raw {
     }
 
     /// Sends; the peer may have closed already.
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         drop(self.stream.write_all(bytes));
     }
 
     /// The next answer: its message, or the status of its refusal; `None` when the peer has closed.
-    fn receive<M: Message>(&mut self) -> Option<Result<M, Status>> {
+    pub(crate) fn receive<M: Message>(&mut self) -> Option<Result<M, Status>> {
         let mut head = [0; HEADER];
         self.stream.read_exact(&mut head).ok()?;
         let header = FrameHeader::parse(&head, &FrameLimits::with_payload_max(1 << 30)).unwrap();

@@ -12,6 +12,8 @@ mod memory;
 #[cfg(test)]
 mod objects;
 #[cfg(test)]
+mod objects_remote;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod operator;

@@ -1,19 +1,22 @@
 //! Objects between processes: latches, references, nested keys, seals, and what becomes of them
 //! when their holders die.
 
+use std::future::Future as _;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use chariot_client::{Client, GetOptions, LatchKind, SetOptions, Status};
+use chariot_client::{AsyncClient, Client, GetOptions, LatchKind, SetOptions, Status};
 use chariot_proto::{KeyHash, KeySecret, Opcode};
 use chariot_shm::{SubmissionFlags, SubmissionWords};
 use chariot_tests_node::daemon::{Daemon, DaemonOptions, status_of};
 use chariot_tests_node::probe::Probe;
 use chariot_tests_node::raw::{RawSession, ask};
-use chariot_tests_node::{pattern, wait};
+use chariot_tests_node::{pattern, signals, wait};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_chariot-probe");
-/// What a holder's death may take to be noticed, and what a busy machine adds.
-const NOTICED: Duration = Duration::from_secs(3);
+/// What a holder's death may take to be noticed: a second, and one more in which this test, the
+/// client that it asks and the daemon may each be off the CPU of a busy machine.
+pub(crate) const NOTICED: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(20);
 
 fn put(client: &Client, key: &str, nested: &[&[u8]]) {
@@ -380,4 +383,35 @@ fn object_words_without_sense_are_answered() {
     }
     daemon.assert_alive();
     put(&daemon.local(), "key", &[]);
+}
+
+#[test]
+fn a_dropped_future_of_a_latch_waits_for_nobody_and_leaves_none() {
+    let daemon = Daemon::start();
+    let (holder, dropper) = (daemon.local().objects(), AsyncClient::from(daemon.local()));
+    let objects = dropper.objects();
+    let held = holder
+        .latch(b"key", LatchKind::Exclusive, Duration::ZERO)
+        .unwrap();
+    let mut future = Box::pin(objects.latch(b"key", LatchKind::Exclusive, LONG));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(future.as_mut().poll(&mut context).is_pending());
+    wait::until("it stands in line", || {
+        daemon.metrics().total("chariot_latches_waiting") > 0.0
+    });
+    signals::send(daemon.pid(), "STOP");
+    wait::until("the daemon stands still", || {
+        signals::state(daemon.pid()) == Some('T')
+    });
+    let start = Instant::now();
+    drop(future);
+    assert!(start.elapsed() < NOTICED, "an executor's thread goes on");
+    signals::send(daemon.pid(), "CONT");
+    wait::until("it has left the line", || {
+        daemon.metrics().total("chariot_latches_waiting") == 0.0
+    });
+    assert!(holder.unlatch(b"key", held).unwrap());
+    holder
+        .latch(b"key", LatchKind::Exclusive, Duration::ZERO)
+        .unwrap();
 }

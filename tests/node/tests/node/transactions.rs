@@ -205,3 +205,47 @@ fn a_reservation_that_nobody_decides_ends_at_its_deadline() {
     }
     daemon.assert_alive();
 }
+
+/// Stores one transaction after the other; says which one failed and how.
+fn write_until_it_fails(writer: &Client, tag: &str, begun: &AtomicU64) -> (u64, Status) {
+    let mut round = 0;
+    loop {
+        begun.fetch_add(1, Ordering::Relaxed);
+        match transact(writer, &keys(tag, round), 5_000, round) {
+            Ok(()) => round += 1,
+            Err(error) => return (round, error.status()),
+        }
+    }
+}
+
+#[test]
+fn a_daemon_killed_in_the_middle_leaves_nothing_half_and_its_clients_recover() {
+    let mut daemon = Daemon::start();
+    let begun = AtomicU64::new(0);
+    let writer = daemon.local();
+    for turn in 0..3_u64 {
+        let tag = format!("kill/{turn}");
+        let last = begun.load(Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| write_until_it_fails(&writer, &tag, &begun));
+            wait::until("it is in the middle", || {
+                begun.load(Ordering::Relaxed) > last + 20
+            });
+            daemon.kill();
+            let (round, status) = writing.join().unwrap();
+            assert!(round >= 20);
+            let unknown = [Status::Restarting, Status::Timeout];
+            assert!(unknown.contains(&status), "{status:?}");
+        });
+        daemon.restart();
+        let reader = daemon.local();
+        for round in 0..begun.load(Ordering::Relaxed) - last {
+            let seen = visible(&reader, &keys(&tag, round));
+            assert!(seen == 0 || seen == 8, "round {round}: {seen}");
+        }
+        wait::until("the client recovers", || {
+            transact(&writer, &keys(&tag, 1 << 40), 10, 1).is_ok()
+        });
+        assert_eq!(visible(&reader, &keys(&tag, 1 << 40)), 8);
+    }
+}

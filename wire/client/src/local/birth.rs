@@ -112,6 +112,7 @@ impl LocalSession {
         Ok(Arc::new_cyclic(|weak| Self {
             fork,
             driver: Driver::default(),
+            tx_numbers: Mutex::default(),
             weak: Weak::clone(weak),
             control: Mutex::new(control),
             ports,

@@ -26,6 +26,8 @@ pub(super) struct Driver {
     thread: OnceLock<Thread>,
     /// Futures with nothing in flight: they wait for memory or for room in a ring.
     blocked: Mutex<Vec<Waker>>,
+    /// Latches that dropped futures asked for: key and number. Bound: futures under way.
+    unheard: Mutex<Vec<(Box<[u8]>, u64)>>,
 }
 
 /// A pending future: keeps the driver awake.
@@ -57,6 +59,20 @@ impl Driver {
         if !blocked.iter().any(|known| known.will_wake(waker)) {
             blocked.push(waker.clone());
         }
+    }
+
+    /// Has the thread release a latch whose future was dropped.
+    pub(super) fn note_unheard(&self, key: &[u8], number: u64) {
+        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        unheard.push((key.into(), number));
+        drop(unheard);
+        self.unpark();
+    }
+
+    /// Takes what is to be released.
+    pub(super) fn take_unheard(&self) -> Vec<(Box<[u8]>, u64)> {
+        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *unheard)
     }
 
     /// Wakes the thread, to work or to end.
@@ -109,6 +125,7 @@ impl Drop for Pending<'_> {
 
 fn drive(weak: &Weak<LocalSession>) {
     while let Some(session) = weak.upgrade() {
+        session.release_unheard();
         if session.driver.pending.load(Ordering::SeqCst) == 0 {
             drop(session);
             // Nobody unparks between the load and here without leaving a token.

@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use chariot_proto::limits::INLINE_MAX;
 use chariot_proto::{Opcode, Status};
+use chariot_shm::clock;
 
 use super::{LatchKind, NESTED_KEYS_MAX, TX_KEYS_MAX};
 use crate::core::{Core, Local};
 use crate::error::Error;
-use crate::local::{ObjectAsk, Reserve};
+use crate::local::{LATCH_RELEASE, ObjectAsk, Reserve};
 use crate::mode::{Mode, block};
 use crate::options::{SetOptions, Version};
+use crate::remote::RemoteAsk;
 use crate::transport::Link;
 
 const LATCH_SHARED: u8 = 0;
 const LATCH_EXCLUSIVE: u8 = 1;
-const LATCH_RELEASE: u8 = 2;
 const LATCH_TRY_SHARED: u8 = 3;
 const LATCH_TRY_EXCLUSIVE: u8 = 4;
 /// Add a reference.
@@ -48,16 +49,6 @@ fn next_number() -> u64 {
 }
 
 impl Core {
-    fn objects_link(&self) -> Result<Local, Error> {
-        match self.link()? {
-            Link::Local(session) => Ok(session),
-            Link::Remote(_) => Err(Error::new(
-                Status::NotSupported,
-                "latches, references, nested keys, seals and transactions need shared memory",
-            )),
-        }
-    }
-
     /// One request, one result.
     async fn ask_object(
         &self,
@@ -65,9 +56,24 @@ impl Core {
         ask: ObjectAsk<'_>,
         budget: Option<Duration>,
     ) -> Result<u64, Error> {
-        let session = self.objects_link()?;
-        let mut out = session.ask_objects(mode, &[ask], budget).await;
-        out.pop().expect("one result per request")
+        match self.link()? {
+            Link::Local(session) => {
+                let mut out = session.ask_objects(mode, &[ask], budget).await;
+                out.pop().expect("one result per request")
+            },
+            Link::Remote(session) => {
+                let is_bind = ask.opcode == Opcode::ObjectBind;
+                let remote = RemoteAsk {
+                    form: ask.form,
+                    number: if is_bind { ask.staged } else { ask.number },
+                    version: if is_bind { ask.number } else { 0 },
+                };
+                if let (Opcode::ObjectLatch, Some(wait)) = (ask.opcode, budget) {
+                    return session.take_latch(remote, ask.key, wait).map(|()| 0);
+                }
+                session.ask_object(ask.opcode, remote, ask.key)
+            },
+        }
     }
 
     pub(crate) async fn latch(
@@ -86,6 +92,7 @@ impl Core {
         let number = next_number();
         let mut unheard = Unheard {
             core: self,
+            mode,
             key,
             number,
             is_heard: false,
@@ -100,6 +107,17 @@ impl Core {
         let taken = self.ask_object(mode, ask, budget).await;
         unheard.is_heard = taken.is_ok();
         taken.map(|_len| number)
+    }
+
+    /// Has a latch released that nobody heard of, without waiting where that is possible.
+    fn note_unheard(&self, key: &[u8], number: u64) {
+        match self.link() {
+            Ok(Link::Local(session)) => session.release_later(key, number),
+            // Over TCP a future's poll blocks for its exchange, and so may its end.
+            Ok(Link::Remote(_)) => drop(block(self.unlatch(Mode::Blocking, key, number))),
+            // It went with the session.
+            Err(_) => {},
+        }
     }
 
     pub(crate) async fn unlatch(&self, mode: Mode, key: &[u8], latch: u64) -> Result<bool, Error> {
@@ -123,15 +141,17 @@ impl Core {
         if keys.is_empty() {
             return Vec::new();
         }
-        let session = match self.objects_link() {
-            Ok(session) => session,
+        let out = match self.link() {
+            Ok(Link::Local(session)) => {
+                let asks: Vec<_> = keys
+                    .iter()
+                    .map(|key| ObjectAsk::new(Opcode::ObjectRef, form, key))
+                    .collect();
+                session.ask_objects(mode, &asks, None).await
+            },
+            Ok(Link::Remote(session)) => session.ask_references(form, keys),
             Err(error) => return vec![Err(error); keys.len()],
         };
-        let asks: Vec<_> = keys
-            .iter()
-            .map(|key| ObjectAsk::new(Opcode::ObjectRef, form, key))
-            .collect();
-        let out = session.ask_objects(mode, &asks, None).await;
         out.into_iter()
             .map(|result| match result {
                 Ok(_) => Ok(()),
@@ -150,15 +170,22 @@ impl Core {
         .await
     }
 
-    /// Holds keys for the next version of `key`.
+    /// Holds keys for the next version of `key`; answers the number of that publish.
     pub(crate) async fn hold_nested(
         &self,
         mode: Mode,
         key: &[u8],
         nested: &[&[u8]],
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
+        let number = next_number();
         if nested.is_empty() {
-            return Ok(());
+            return Ok(number);
+        }
+        if nested.contains(&key) {
+            return Err(Error::new(
+                Status::InvalidArgument,
+                "an object cannot be nested in itself: it would be held for ever",
+            ));
         }
         if nested.len() > NESTED_KEYS_MAX {
             return Err(Error::new(
@@ -166,48 +193,42 @@ impl Core {
                 format!("{} nested keys, at most {NESTED_KEYS_MAX}", nested.len()),
             ));
         }
-        let session = self.objects_link()?;
-        let mut asks = Vec::with_capacity(nested.len().div_ceil(NESTED_PER_ASK));
-        for group in nested.chunks(NESTED_PER_ASK) {
-            let mut payload = Vec::with_capacity(group.len() * HASH_BYTES);
-            for child in group {
-                payload.extend_from_slice(&session.hash_of(child)?);
-            }
-            asks.push(ObjectAsk {
-                payload,
-                ..ObjectAsk::new(Opcode::ObjectNest, 0, key)
-            });
-        }
-        let held = session.ask_objects(mode, &asks, None).await;
-        let failed = held.into_iter().find_map(Result::err);
-        match failed {
-            None => Ok(()),
-            Some(error) => {
-                self.drop_nested(mode, key, nested).await;
+        let held = match self.link()? {
+            Link::Local(session) => hold_here(&session, mode, key, number, nested).await,
+            Link::Remote(session) => session.hold_nested(key, number, nested),
+        };
+        match held {
+            Ok(()) => Ok(number),
+            Err(error) => {
+                self.drop_nested(mode, key, number, nested).await;
                 Err(error)
             },
         }
     }
 
     /// Lets go of what was held for a version that did not come to be.
-    pub(crate) async fn drop_nested(&self, mode: Mode, key: &[u8], nested: &[&[u8]]) {
+    pub(crate) async fn drop_nested(&self, mode: Mode, key: &[u8], number: u64, nested: &[&[u8]]) {
         if !nested.is_empty() {
-            let ask = ObjectAsk::new(Opcode::ObjectBind, DISCARD, key);
+            let ask = ObjectAsk {
+                staged: number,
+                ..ObjectAsk::new(Opcode::ObjectBind, DISCARD, key)
+            };
             // A daemon that cannot be asked lets go of it with the session.
             drop(self.ask_object(mode, ask, None).await);
         }
     }
 
-    /// Ties what is held to a version, or seals it.
+    /// Ties what is held for the publish `number` to its version, or seals that.
     pub(crate) async fn bind(
         &self,
         mode: Mode,
         key: &[u8],
-        version: Version,
+        (number, version): (u64, Version),
         form: u8,
     ) -> Result<(), Error> {
         let ask = ObjectAsk {
             number: version.raw(),
+            staged: number,
             ..ObjectAsk::new(Opcode::ObjectBind, form, key)
         };
         match self.ask_object(mode, ask, None).await {
@@ -226,16 +247,16 @@ impl Core {
         nested: &[&[u8]],
         options: &SetOptions,
     ) -> Result<Version, Error> {
-        self.hold_nested(mode, key, nested).await?;
+        let number = self.hold_nested(mode, key, nested).await?;
         match self.set_one(mode, key, value, options).await {
             Ok(version) => {
                 if !nested.is_empty() {
-                    self.bind(mode, key, version, BIND).await?;
+                    self.bind(mode, key, (number, version), BIND).await?;
                 }
                 Ok(version)
             },
             Err(error) => {
-                self.drop_nested(mode, key, nested).await;
+                self.drop_nested(mode, key, number, nested).await;
                 Err(error)
             },
         }
@@ -248,7 +269,10 @@ impl Core {
         options: &SetOptions,
     ) -> Result<(), Error> {
         check_tx(items)?;
-        let session = self.objects_link()?;
+        let session = match self.link()? {
+            Link::Local(session) => session,
+            Link::Remote(session) => return session.transact(items, options),
+        };
         // Keys are taken all at once, without waiting for other transactions. Where that fails,
         // once more one by one in the order of their hashes: nobody then waits in a circle.
         match transact(&session, mode, items, options, false).await {
@@ -264,6 +288,30 @@ impl Core {
             other => other,
         }
     }
+}
+
+/// Holds keys over shared memory, as many at a time as a request has room for.
+async fn hold_here(
+    session: &Local,
+    mode: Mode,
+    key: &[u8],
+    number: u64,
+    nested: &[&[u8]],
+) -> Result<(), Error> {
+    let mut asks = Vec::with_capacity(nested.len().div_ceil(NESTED_PER_ASK));
+    for group in nested.chunks(NESTED_PER_ASK) {
+        let mut payload = Vec::with_capacity(group.len() * HASH_BYTES);
+        for child in group {
+            payload.extend_from_slice(&session.hash_of(child)?);
+        }
+        asks.push(ObjectAsk {
+            number,
+            payload,
+            ..ObjectAsk::new(Opcode::ObjectNest, 0, key)
+        });
+    }
+    let held = session.ask_objects(mode, &asks, None).await;
+    held.into_iter().find_map(Result::err).map_or(Ok(()), Err)
 }
 
 fn check_tx(items: &[(&[u8], &[u8])]) -> Result<(), Error> {
@@ -297,8 +345,8 @@ async fn transact(
     for (key, _) in items {
         shards |= 1 << session.shard_of(key)?;
     }
-    let number = next_number().to_le_bytes();
-    let number = u16::from_le_bytes([number[0], number[1]]);
+    let mut name = TxNumber::take(session)?;
+    let number = name.number;
     let budget = options.deadline;
     let decide = |form| ObjectAsk {
         number: shards,
@@ -306,7 +354,13 @@ async fn transact(
         ..ObjectAsk::new(Opcode::MultiSetTx, form, first)
     };
     let begun = session.ask_objects(mode, &[decide(TX_BEGIN)], budget).await;
-    begun.into_iter().collect::<Result<Vec<_>, _>>()?;
+    for answer in begun {
+        if let Err(error) = answer {
+            // Refused: nothing of that number is under way.
+            name.is_over = matches!(error.status(), Status::Busy | Status::InvalidArgument);
+            return Err(error);
+        }
+    }
     let reserve = Reserve {
         number,
         coordinator,
@@ -330,6 +384,11 @@ async fn transact(
         TX_COMMIT
     };
     let decided = session.ask_objects(mode, &[decide(form)], budget).await;
+    let is_known = |answer: &Result<u64, Error>| match answer {
+        Ok(_) => true,
+        Err(error) => error.status() == Status::Again,
+    };
+    name.is_over = decided.iter().all(is_known);
     match failure {
         // What became of the abort is the daemon's business: it aborts by itself at the deadline.
         Some(error) => Err(error),
@@ -349,10 +408,43 @@ fn tx_failure(out: Vec<Result<Version, Error>>) -> Option<Error> {
     }
 }
 
+/// The number of a transaction under way. One whose end is not known is not given again before the
+/// daemon has given it up: the shards would take the new one for it.
+struct TxNumber<'a> {
+    session: &'a Local,
+    number: u16,
+    is_over: bool,
+}
+
+impl<'a> TxNumber<'a> {
+    fn take(session: &'a Local) -> Result<Self, Error> {
+        let number = session.tx_numbers().take(clock::monotonic_ns());
+        let number = number.ok_or_else(|| Error::from_status(Status::Busy))?;
+        Ok(Self {
+            session,
+            number,
+            is_over: false,
+        })
+    }
+}
+
+impl Drop for TxNumber<'_> {
+    fn drop(&mut self) {
+        let now_ns = clock::monotonic_ns();
+        self.session
+            .tx_numbers()
+            .give_back(self.number, self.is_over, now_ns);
+    }
+}
+
 /// Releases a latch that was asked for when nobody heard the answer: the call timed out here, or
 /// its future was dropped.
+///
+/// A blocking call releases it at once. A future may be dropped on an executor's thread, which must
+/// not wait for a daemon: the session's driver releases its latch.
 struct Unheard<'a> {
     core: &'a Core,
+    mode: Mode,
     key: &'a [u8],
     number: u64,
     is_heard: bool,
@@ -360,12 +452,18 @@ struct Unheard<'a> {
 
 impl Drop for Unheard<'_> {
     fn drop(&mut self) {
-        if !self.is_heard {
-            drop(block(self.core.unlatch(
-                Mode::Blocking,
-                self.key,
-                self.number,
-            )));
+        if self.is_heard {
+            return;
+        }
+        match self.mode {
+            Mode::Blocking => {
+                drop(block(self.core.unlatch(
+                    Mode::Blocking,
+                    self.key,
+                    self.number,
+                )));
+            },
+            Mode::Waking => self.core.note_unheard(self.key, self.number),
         }
     }
 }

@@ -159,14 +159,14 @@ impl ObjectBuffer {
         // Publishing again without having written publishes the same bytes again.
         self.data_mut()?;
         let core = self.client.core();
-        block(core.hold_nested(Mode::Blocking, &self.key, nested))?;
+        let number = block(core.hold_nested(Mode::Blocking, &self.key, nested))?;
         let Bytes::Draft(draft) = std::mem::replace(&mut self.bytes, Bytes::Gone) else {
             unreachable!("data_mut makes a draft")
         };
         let published = match draft.publish() {
             Ok(version) => version,
             Err(error) => {
-                block(core.drop_nested(Mode::Blocking, &self.key, nested));
+                block(core.drop_nested(Mode::Blocking, &self.key, number, nested));
                 return Err(error);
             },
         };
@@ -175,7 +175,8 @@ impl ObjectBuffer {
         }
         let is_needed = form == asks::SEAL || !nested.is_empty();
         if is_needed {
-            block(core.bind(Mode::Blocking, &self.key, published, form))?;
+            let publish = (number, published);
+            block(core.bind(Mode::Blocking, &self.key, publish, form))?;
         }
         Ok(published)
     }

@@ -47,6 +47,8 @@ pub(super) struct Connection {
     deadline_ns: u64,
     /// How long the head of an answer is polled for; zero where this process may use one CPU only.
     spin_ns: u64,
+    /// The last exchange received the head of its answer.
+    in_step: bool,
 }
 
 /// A frame's header, and its body in the connection's buffer.
@@ -87,6 +89,7 @@ impl Connection {
             limits: FrameLimits::with_payload_max(chariot_proto::limits::PAYLOAD_MAX),
             deadline_ns: 0,
             spin_ns: spin_ns(options.spin, &welcome, address.ip().is_loopback()),
+            in_step: true,
         };
         Ok((connection, welcome))
     }
@@ -104,6 +107,7 @@ impl Connection {
             self.start == self.end,
             "the last answer was read to its end"
         );
+        self.in_step = false;
         let budget_ns = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX / 4);
         self.deadline_ns = clock::monotonic_ns().saturating_add(budget_ns);
         let request_id = self.next_request_id;
@@ -122,10 +126,16 @@ impl Connection {
         if header.request_id != request_id {
             return Err(malformed("an answer to another request"));
         }
+        self.in_step = true;
         Ok(Received {
             header,
             body: &self.body,
         })
+    }
+
+    /// Whether another exchange may follow the last one.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.in_step
     }
 
     /// Reads payload into `target`, all of it.

@@ -516,7 +516,7 @@ fn good_keys<T>(keys: &[&[u8]], out: &mut [Result<T, Error>]) -> Vec<usize> {
     good
 }
 
-fn batch<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<KeyBatch, Error> {
+pub(super) fn batch<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<KeyBatch, Error> {
     let mut batch = KeyBatch::default();
     for key in keys {
         batch.push(key).map_err(refused_by_us)?;
@@ -524,7 +524,7 @@ fn batch<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<KeyBatch, Error> {
     Ok(batch)
 }
 
-fn answer<A: Message>(received: &Received<'_>) -> Result<A, Error> {
+pub(super) fn answer<A: Message>(received: &Received<'_>) -> Result<A, Error> {
     match decode_answer::<A>(&received.header, received.body).map_err(malformed)? {
         Answer::Done(answer) => Ok(answer),
         Answer::Refused(refused) => Err(refusal(&refused)),

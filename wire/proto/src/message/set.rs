@@ -89,7 +89,7 @@ impl ArchivedSetRequest {
 impl Message for SetRequest {
     const NAME: &'static str = "SetRequest";
     const DIRECTION: Direction = Direction::Request;
-    const OPCODES: &'static [Opcode] = &[Opcode::Set];
+    const OPCODES: &'static [Opcode] = &[Opcode::Set, Opcode::MultiSetTx];
 
     validate_both!(|message| {
         check_flags("set flags", message.flags, 0)?;
@@ -149,7 +149,7 @@ pub struct SetResponse {
 impl Message for SetResponse {
     const NAME: &'static str = "SetResponse";
     const DIRECTION: Direction = Direction::Response;
-    const OPCODES: &'static [Opcode] = &[Opcode::Set];
+    const OPCODES: &'static [Opcode] = &[Opcode::Set, Opcode::MultiSetTx];
 
     validate_both!(|message| {
         check_list("set answers", message.answers.len(), BATCH_MAX)?;

@@ -395,6 +395,24 @@ fn change_layouts() -> Vec<Layout> {
                 statuses: "list of u16",
             }
         ),
+        layout!(
+            "ObjectRequest",
+            m::ArchivedObjectRequest {
+                number: "u64",
+                version: "u64",
+                wait_ms: "u64",
+                flags: "u32",
+                form: "u8",
+                keys: "KeyBatch",
+            }
+        ),
+        layout!(
+            "ObjectResponse",
+            m::ArchivedObjectResponse {
+                numbers: "list of u64",
+                statuses: "list of u16",
+            }
+        ),
         layout!("StatsRequest", m::ArchivedStatsRequest { flags: "u32" }),
         layout!(
             "StatsResponse",

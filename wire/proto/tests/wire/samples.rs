@@ -3,9 +3,9 @@
 use chariot_proto::message::{
     Bye, ByteRange, Challenge, DeleteRequest, DeleteResponse, ExistRequest, ExistResponse,
     ExpireRequest, ExpireResponse, GetRequest, GetResponse, Hello, KeyAnswer, KeyBatch, Message,
-    OpenRing, PrefixRequest, PrefixResponse, Proof, Refused, RingOpened, SetAnswer, SetItem,
-    SetRequest, SetResponse, SizeRequest, SizeResponse, StatEntry, StatsRequest, StatsResponse,
-    Welcome,
+    ObjectRequest, ObjectResponse, OpenRing, PrefixRequest, PrefixResponse, Proof, Refused,
+    RingOpened, SetAnswer, SetItem, SetRequest, SetResponse, SizeRequest, SizeResponse, StatEntry,
+    StatsRequest, StatsResponse, Welcome,
 };
 use chariot_proto::{
     Direction, ExistenceOpt, FrameHeader, MessageError, Opcode, Status, WriteMode, auth, decode,
@@ -203,7 +203,19 @@ fn requests() -> Vec<Sample> {
         sample("delete_request", Status::Ok, delete, b""),
         sample("expire_request", Status::Ok, expire, b""),
         sample("stats_request", Status::Ok, stats, b""),
+        sample("object_request", Status::Ok, object_request(), b""),
     ]
+}
+
+fn object_request() -> ObjectRequest {
+    ObjectRequest {
+        number: 0x0a0b_0c0d,
+        version: (3 << 44) + 17,
+        wait_ms: 2_500,
+        flags: 0x8000_0000,
+        form: 2,
+        keys: keys(),
+    }
 }
 
 fn set_response() -> SetResponse {
@@ -258,6 +270,10 @@ fn responses() -> Vec<Sample> {
     let expire = ExpireResponse {
         statuses: statuses(),
     };
+    let object = ObjectResponse {
+        numbers: vec![3, 0, 0],
+        statuses: statuses(),
+    };
     let entries = vec![
         StatEntry {
             value: 123_456,
@@ -282,6 +298,7 @@ fn responses() -> Vec<Sample> {
         sample("delete_response", Status::Ok, delete, b""),
         sample("expire_response", Status::Ok, expire, b""),
         sample("stats_response", Status::Ok, StatsResponse { entries }, b""),
+        sample("object_response", Status::Ok, object, b""),
     ]
 }
 
