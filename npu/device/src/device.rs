@@ -122,6 +122,18 @@ impl Device {
         self.opened.id.1
     }
 
+    /// Whether both are the same card.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.opened.id == other.opened.id
+    }
+
+    /// Whether both are cards of one backend, which share registrations of host memory.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.opened.id.0 == other.opened.id.0
+    }
+
     /// What the card offers.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {

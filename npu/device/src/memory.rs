@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::Keep;
-use crate::device::Opened;
+use crate::device::{Device, Opened};
 use crate::driver::{BlockHandle, ImportHandle, PinnedHandle, RegisteredHandle};
 use crate::error::DeviceError;
 
@@ -141,10 +141,10 @@ impl DeviceMemory {
         self.0.len
     }
 
-    /// True when this is memory of `device`.
+    /// Whether it is memory of that card.
     #[must_use]
-    pub fn is_on(&self, device: &crate::Device) -> bool {
-        self.card() == device.opened().id
+    pub fn is_on(&self, device: &Device) -> bool {
+        self.0.opened.id == device.opened().id
     }
 
     /// Runtime and ordinal of the card.

@@ -2,11 +2,17 @@
 //!
 //! Locking gigabytes takes seconds, so it is done in pieces, on a thread of its own, while the core
 //! serves already: what lies in a piece that is registered is copied directly, the rest through
-//! staging. One registration serves all cards of the backend in this process. Where the driver
-//! refuses (read-only pages, a limit), what was registered stays, and the rest is staged for good.
+//! staging. Memory that is only partly there (a cache's arena is sparse) is registered by the
+//! pieces that are asked for. One registration serves all cards of the backend in this process.
+//! Where the driver refuses (read-only pages, a limit), what was registered stays, and the rest is
+//! staged for good.
 
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use chariot_device::{Device, DeviceError, HostKind, HostMemory};
@@ -22,6 +28,39 @@ pub enum ArenaState {
     Refused(DeviceError),
     /// Never tried: the memory was page-locked already, or is to be staged.
     AsGiven,
+    /// Whenever a piece is asked for.
+    OnDemand,
+}
+
+/// Makes a range's pages fit to be registered for as long as its result is held, or `None` when it
+/// cannot.
+pub type Prepare = Box<dyn Fn(Range<usize>) -> Option<Box<dyn Any>> + Send + Sync>;
+
+/// Pieces that somebody asked for. At most as many as there are pieces.
+#[derive(Default)]
+struct Demand {
+    /// Asked for and not begun.
+    wanted: BTreeSet<usize>,
+    /// A thread is there, at this piece if at any.
+    running: bool,
+    current: Option<usize>,
+    /// `None`: nothing is registered on demand.
+    how: Option<Arc<How>>,
+}
+
+/// How pieces are registered on demand.
+struct How {
+    device: Device,
+    prepare: Prepare,
+}
+
+impl fmt::Debug for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Demand")
+            .field("wanted", &self.wanted)
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Host memory for objects. Lives on: any thread.
@@ -33,6 +72,7 @@ pub struct Arena {
     registered: AtomicU64,
     state: Mutex<ArenaState>,
     registrar: Mutex<Option<JoinHandle<()>>>,
+    demand: Mutex<Demand>,
 }
 
 impl Arena {
@@ -45,6 +85,7 @@ impl Arena {
             registered: AtomicU64::new(0),
             state: Mutex::new(state),
             registrar: Mutex::default(),
+            demand: Mutex::default(),
         }
     }
 
@@ -83,7 +124,82 @@ impl Arena {
         arena
     }
 
-    fn registrar(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+    /// Takes pageable memory and registers the pieces of it that [`Self::want`] names, on a thread
+    /// that is there while there is something to do. `prepare` is called before each piece.
+    ///
+    /// # Panics
+    /// As [`Self::registering`].
+    #[must_use]
+    pub fn on_demand(
+        device: &Device,
+        memory: HostMemory,
+        piece_bytes: usize,
+        prepare: Prepare,
+    ) -> Arc<Self> {
+        assert!(piece_bytes > 0, "pieces have a size");
+        assert!(memory.kind() == HostKind::Pageable, "locked already");
+        let arena = Self::new(memory, piece_bytes, ArenaState::OnDemand);
+        let device = device.clone();
+        arena.demand().how = Some(Arc::new(How { device, prepare }));
+        Arc::new(arena)
+    }
+
+    /// Asks for the pieces of `[at, at + len)` to be registered, if this is done on demand and was
+    /// not refused. Returns at once; meanwhile they are staged.
+    pub fn want(self: &Arc<Self>, at: usize, len: usize) {
+        if len == 0 || self.is_direct(at, len) {
+            return;
+        }
+        let mut demand = self.demand();
+        if demand.how.is_none() {
+            return;
+        }
+        let pieces = at / self.piece_bytes..=(at + len - 1) / self.piece_bytes;
+        // A last piece that is no whole one is staged.
+        let whole = self.len() / self.piece_bytes;
+        let current = demand.current;
+        let open = pieces.filter(|piece| {
+            *piece < whole && Some(*piece) != current && self.piece(*piece).is_none()
+        });
+        demand.wanted.extend(open);
+        if demand.running || demand.wanted.is_empty() {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        let thread = std::thread::Builder::new()
+            .name("chariot-register".to_owned())
+            .spawn(move || register_wanted(&weak));
+        match thread {
+            Ok(thread) => {
+                demand.running = true;
+                // The one before has nothing more to do than to end.
+                drop(self.registrar().replace(thread));
+            },
+            Err(_) => self.refuse(&mut demand, DeviceError::Full { what: "threads" }),
+        }
+    }
+
+    /// Nothing more is registered on demand.
+    fn refuse(&self, demand: &mut Demand, error: DeviceError) {
+        demand.how = None;
+        demand.wanted.clear();
+        self.set_state(ArenaState::Refused(error));
+    }
+
+    fn demand(&self) -> MutexGuard<'_, Demand> {
+        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next piece that is wanted, or ends the thread's time.
+    fn next_wanted(&self) -> Option<(usize, Arc<How>)> {
+        let mut demand = self.demand();
+        let next = demand.wanted.pop_first().zip(demand.how.clone());
+        demand.running = next.is_some();
+        demand.current = next.as_ref().map(|(piece, _)| *piece);
+        next
+    }
+
+    fn registrar(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
         self.registrar
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -171,5 +287,31 @@ fn register(weak: &Weak<Arena>, device: &Device) {
             },
         }
         piece += 1;
+    }
+}
+
+/// The registrar of an arena on demand: what is wanted, for as long as somebody has the arena.
+fn register_wanted(weak: &Weak<Arena>) {
+    while let Some(arena) = weak.upgrade() {
+        let Some((piece, how)) = arena.next_wanted() else {
+            return;
+        };
+        let range = piece * arena.piece_bytes..(piece + 1) * arena.piece_bytes;
+        let prepared = (how.prepare)(range.clone());
+        let registered = match prepared {
+            Some(_held) => how.device.register(&arena.memory, range),
+            None => Err(DeviceError::Unsupported {
+                what: "registering these pages",
+            }),
+        };
+        match registered {
+            Ok(memory) => {
+                let len = memory.len() as u64;
+                if arena.pieces[piece].set(memory).is_ok() {
+                    arena.registered.fetch_add(len, Ordering::Relaxed);
+                }
+            },
+            Err(error) => arena.refuse(&mut arena.demand(), error),
+        }
     }
 }

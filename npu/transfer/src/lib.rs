@@ -30,7 +30,7 @@ mod queue;
 mod staging;
 mod table;
 
-pub use arena::{Arena, ArenaState};
+pub use arena::{Arena, ArenaState, Prepare};
 pub use cost::{Calibration, CallCost, CostModel};
 pub use device_core::{CoreOptions, DeviceCore, OBJECT_GRACE, Submit};
 pub use object::{Fragment, Handle, HostRange, ObjectCopy, Transfer, TransferError};

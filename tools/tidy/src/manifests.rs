@@ -25,6 +25,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("chariot-device", &["chariot-ascend-rt-sys"]),
     ("chariot-fuzz", &["chariot-proto", "chariot-shm"]),
     (
+        "chariot-hetero",
+        &[
+            "chariot-ascend-rt-sys",
+            "chariot-client",
+            "chariot-device",
+            "chariot-proto",
+            "chariot-shm",
+            "chariot-transfer",
+        ],
+    ),
+    (
         "chariot-memory",
         &["chariot-base", "chariot-proto", "chariot-shm"],
     ),

@@ -62,6 +62,11 @@ impl Client {
         self.core.place()
     }
 
+    /// Returns the options that it was connected with.
+    pub fn options(&self) -> &ConnectOptions {
+        self.core.options()
+    }
+
     /// Returns what this client and its clones have counted of their reads, exactly; what the
     /// daemon shows of reads through the index is a lower bound.
     pub fn stats(&self) -> ClientStats {

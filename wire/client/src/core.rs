@@ -95,6 +95,10 @@ impl Core {
         })
     }
 
+    pub(crate) fn options(&self) -> &ConnectOptions {
+        &self.options
+    }
+
     pub(crate) fn place(&self) -> Place {
         match &*self.link.read().unwrap_or_else(PoisonError::into_inner) {
             Link::Local(session) if session.is_alive() => Place::SharedMemory,

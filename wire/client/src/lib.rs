@@ -41,6 +41,7 @@ mod mode;
 mod objects;
 mod options;
 mod ranges;
+mod region;
 mod remote;
 mod sink;
 mod stats;
@@ -60,6 +61,7 @@ pub use crate::objects::{
 pub use crate::options::{
     ConnectOptions, GetOptions, ReadPath, Secret, SetOptions, SharedMemory, Target, Version,
 };
+pub use crate::region::{OpenPages, Placement, Region};
 pub use crate::stats::ClientStats;
 pub use crate::view::View;
 pub use crate::write_buffer::WriteBuffer;

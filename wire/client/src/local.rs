@@ -32,6 +32,7 @@ mod lookup_tests;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,6 +60,15 @@ pub(crate) use self::buffers::{LeasedBytes, PinnedBytes};
 pub(crate) use self::device_job::{DeviceAsk, DeviceReply};
 pub(crate) use self::object_job::{LATCH_RELEASE, ObjectAsk};
 pub(crate) use self::write_job::Reserve;
+
+/// Which mapping of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RegionKind {
+    /// The arena, to read.
+    Reading,
+    /// The arena through its windows, or the staging memory.
+    Writing,
+}
 
 /// Memory for one value that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +201,35 @@ impl LocalSession {
         } else {
             Err(Error::restarting())
         }
+    }
+
+    /// Address and length of a mapping.
+    pub(crate) fn region(&self, kind: RegionKind) -> (usize, usize) {
+        let mapping = match (kind, &self.arena.writing) {
+            (RegionKind::Reading, _) => &self.arena.reading,
+            (
+                RegionKind::Writing,
+                Writing::Leases { mapping, .. } | Writing::Staging { mapping, .. },
+            ) => mapping,
+        };
+        (mapping.base().as_ptr() as usize, mapping.len())
+    }
+
+    /// Whether the writing region is the arena too, rather than staging memory.
+    pub(crate) fn writes_into_the_arena(&self) -> bool {
+        matches!(self.arena.writing, Writing::Leases { .. })
+    }
+
+    /// Opens pages as if they were leased, until [`Self::close_pages`].
+    pub(crate) fn open_pages(&self, range: &Range<usize>) -> std::io::Result<()> {
+        let (offset, len) = (range.start as u64, range.len() as u64);
+        self.arena.open_window(offset, len, 1)
+    }
+
+    /// Ends one [`Self::open_pages`].
+    pub(crate) fn close_pages(&self, range: &Range<usize>) {
+        self.arena
+            .leave_window(range.start as u64, range.len() as u64);
     }
 
     fn shard_count(&self) -> u16 {

@@ -13,6 +13,7 @@ use std::ops::Deref;
 
 use crate::local::PinnedBytes;
 use crate::options::Version;
+use crate::region::Placement;
 
 /// The bytes of one value, without a copy where shared memory is used.
 ///
@@ -46,6 +47,14 @@ impl View {
     /// The version of the value, or the zero version where the transport does not tell it.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Where the bytes lie in shared memory; `None` when they are a copy.
+    pub fn placement(&self) -> Option<Placement> {
+        match &self.bytes {
+            Bytes::Pinned(bytes) => Some(bytes.placement()),
+            Bytes::Owned(_) => None,
+        }
     }
 
     /// Whether the bytes lie in shared memory (and hold a pin there) rather than in a copy.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use chariot_proto::Status;
 
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::local::LeasedBytes;
 use crate::mode::{Mode, block};
 use crate::options::{SetOptions, Version};
+use crate::region::Placement;
 
 /// Exclusive memory of the length that [`Client::create`] was asked for.
 ///
@@ -63,6 +65,27 @@ impl WriteBuffer {
             options,
             bytes: Bytes::Owned(bytes),
         })
+    }
+
+    /// Where the bytes lie in shared memory; `None` when they are a buffer of their own.
+    pub fn placement(&self) -> Option<Placement> {
+        match &self.bytes {
+            Bytes::Leased(bytes) => bytes.placement(),
+            Bytes::Owned(_) => None,
+        }
+    }
+
+    /// Publishes without a checksum: for bytes that an accelerator wrote, which nobody on this host
+    /// has to read for it. Over TCP a checksum protects the way all the same.
+    pub fn skip_checksum(&mut self) {
+        if let Bytes::Leased(bytes) = &mut self.bytes {
+            bytes.skip_checksum();
+        }
+    }
+
+    /// Changes the time that the publish is allowed, from its call on.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.options.deadline = Some(deadline);
     }
 
     /// Publishes the bytes under the key and returns the value's version.

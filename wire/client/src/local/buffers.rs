@@ -5,11 +5,12 @@ use std::sync::Arc;
 use chariot_proto::KeyHash;
 use chariot_shm::PinSlot;
 
-use super::{LocalSession, Place};
+use super::{LocalSession, Place, RegionKind};
 use crate::bytes;
 use crate::error::Error;
 use crate::mode::Mode;
 use crate::options::{SetOptions, Version};
+use crate::region::{Placement, Region};
 
 /// Bytes of a value under a pin of their own.
 pub(crate) struct PinnedBytes {
@@ -52,6 +53,16 @@ impl PinnedBytes {
     }
 }
 
+impl PinnedBytes {
+    /// Where the bytes lie.
+    pub(crate) fn placement(&self) -> Placement {
+        Placement {
+            region: Region::new(Arc::clone(&self.session), RegionKind::Reading),
+            offset: usize::try_from(self.offset).expect("mapped memory fits the address space"),
+        }
+    }
+}
+
 impl Drop for PinnedBytes {
     fn drop(&mut self) {
         if self.session.is_same_process()
@@ -69,6 +80,8 @@ pub(crate) struct LeasedBytes {
     /// `None` once it is published.
     place: Option<Place>,
     len: u64,
+    /// Its checksum is not computed, whatever the options say.
+    unchecked: bool,
 }
 
 impl LeasedBytes {
@@ -78,7 +91,26 @@ impl LeasedBytes {
             hash,
             place: Some(place),
             len,
+            unchecked: false,
         }
+    }
+
+    /// Publishes without a checksum: whoever wrote the bytes was no processor of this host.
+    pub(crate) fn skip_checksum(&mut self) {
+        self.unchecked = true;
+    }
+
+    /// Where the bytes lie; `None` in a forked child.
+    pub(crate) fn placement(&self) -> Option<Placement> {
+        let place = self.place.filter(|_| self.session.is_same_process())?;
+        let offset = usize::try_from(place.offset()).expect("mapped memory fits the address space");
+        let region = Region::new(Arc::clone(&self.session), RegionKind::Writing);
+        Some(Placement { region, offset })
+    }
+
+    fn crc(&self) -> Option<u32> {
+        let wanted = self.session.terms.checksum && !self.unchecked;
+        wanted.then(|| bytes::crc32c(self.as_slice()))
     }
 
     fn start(&self) -> Option<*mut u8> {
@@ -127,11 +159,7 @@ impl LeasedBytes {
         if !self.session.is_same_process() {
             return Err(Error::forked());
         }
-        let crc = self
-            .session
-            .terms
-            .checksum
-            .then(|| bytes::crc32c(self.as_slice()));
+        let crc = self.crc();
         let place = self.place.take().expect("published once");
         self.session
             .publish(mode, key, self.hash, (place, self.len, crc), options)
@@ -159,8 +187,7 @@ impl LeasedBytes {
         let mut keys = Vec::with_capacity(buffers.len());
         for (key, mut buffer) in buffers {
             assert!(Arc::ptr_eq(&session, &buffer.session));
-            let crc = session.terms.checksum;
-            let crc = crc.then(|| bytes::crc32c(buffer.as_slice()));
+            let crc = buffer.crc();
             let place = buffer.place.take().expect("published once");
             written.push((buffer.hash, place, buffer.len, crc));
             keys.push(key);
