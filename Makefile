@@ -33,7 +33,7 @@ install: setup ## Install chariotd, dscli, chariot-bench, libchariot and headers
 demo: setup ## Serve a real workload for half a minute (TRACE=file for your own)
 	@./scripts/demo.sh
 
-test: setup fmt lint doc unit loom tidy python install-check ## Run every check but the long ones
+test: setup fmt tidy lint doc unit loom python install-check ## Run every check but the long ones
 	@echo "make test: all checks passed"
 
 test-long: test long loom-long python-long wheel ## Run the long ones too

@@ -1,13 +1,13 @@
 //! The threads that make pages ahead of need, so that no shard waits for a first touch.
 //!
-//! Lives on: two helper threads, started by the control thread, so that they are bound to no core.
+//! Lives on: two populate threads, started by control, bound to no core.
 //! The *ahead* thread works where nobody else wants the processor; the *urgent* one, of ordinary
 //! rank, does what somebody waits for: holes to punch, and granules that a shard holds already.
 //! Each has a bounded queue of its own, so that nothing urgent stands behind a gigabyte made ahead;
 //! a granule that the ahead thread has begun may be given to the urgent one as well, and the first
 //! of them to finish reports it. Jobs are worked off in slices of at most 2 MiB, between which a
 //! thread looks whether it should stop or the other one has finished. What is done is told to a
-//! callback, on the helper thread: it posts the event to the granule home's mailbox and rings its
+//! callback, on the populate thread: it posts the event to the granule home's mailbox and rings its
 //! bell.
 //!
 //! Neighbours: `granule` says what to do, `arena` does it.
@@ -51,7 +51,7 @@ pub enum Haste {
     Urgent,
 }
 
-/// One thing to do, and where. Sent from the granule home to a helper thread; a clone is the same
+/// One thing to do, and where. Sent from the granule home to a populate thread; a clone is the same
 /// job, reported once.
 #[derive(Clone, Debug)]
 pub struct PopulateJob {
@@ -87,22 +87,22 @@ pub struct PopulateDone {
     pub result: io::Result<()>,
 }
 
-/// A helper thread and its queue.
+/// A populate thread and its queue.
 #[derive(Debug)]
-struct Helper {
+struct Populator {
     // Declared and dropped first: the closed queue wakes the thread.
     jobs: Option<SyncSender<PopulateJob>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Owns the helper threads; stops them when dropped, within one slice.
+/// Owns the populate threads; stops them when dropped, within one slice.
 ///
 /// Lives on: the granule home (or the control thread on its behalf).
 #[derive(Debug)]
 pub struct PopulateThreads {
     stopping: Arc<AtomicBool>,
-    ahead: Helper,
-    urgent: Helper,
+    ahead: Populator,
+    urgent: Populator,
 }
 
 impl PopulateThreads {
@@ -113,19 +113,19 @@ impl PopulateThreads {
     /// The kernel's: no thread left.
     pub fn start(on_done: impl FnMut(PopulateDone) + Clone + Send + 'static) -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let helper = |name: &str, haste, queue_max| {
+        let populator = |name: &str, haste, queue_max| {
             let (jobs, queue) = sync_channel(queue_max);
             let (seen, on_done) = (Arc::clone(&stopping), on_done.clone());
             let builder = std::thread::Builder::new().name(name.to_owned());
             let thread = builder.spawn(move || run(haste, &queue, &seen, on_done))?;
-            Ok::<Helper, io::Error>(Helper {
+            Ok::<Populator, io::Error>(Populator {
                 jobs: Some(jobs),
                 thread: Some(thread),
             })
         };
         Ok(Self {
-            ahead: helper("chariot-ahead", Haste::Ahead, AHEAD_QUEUE_MAX)?,
-            urgent: helper("chariot-urgent", Haste::Urgent, URGENT_QUEUE_MAX)?,
+            ahead: populator("chariot-ahead", Haste::Ahead, AHEAD_QUEUE_MAX)?,
+            urgent: populator("chariot-urgent", Haste::Urgent, URGENT_QUEUE_MAX)?,
             stopping: Arc::clone(&stopping),
         })
     }
@@ -138,11 +138,11 @@ impl PopulateThreads {
     /// # Panics
     /// When the thread has died, which only a panic of the callback can do.
     pub fn try_submit(&self, job: PopulateJob, haste: Haste) -> Result<(), PopulateJob> {
-        let helper = match haste {
+        let populator = match haste {
             Haste::Ahead => &self.ahead,
             Haste::Urgent => &self.urgent,
         };
-        let jobs = helper.jobs.as_ref().expect("only drop takes the queue");
+        let jobs = populator.jobs.as_ref().expect("only drop takes the queue");
         match jobs.try_send(job) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(job)) => Err(job),
@@ -154,10 +154,10 @@ impl PopulateThreads {
 impl Drop for PopulateThreads {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        for helper in [&mut self.ahead, &mut self.urgent] {
-            drop(helper.jobs.take());
+        for populator in [&mut self.ahead, &mut self.urgent] {
+            drop(populator.jobs.take());
             // A panic of the callback was reported by the thread itself.
-            let _joined = helper.thread.take().map(JoinHandle::join);
+            let _joined = populator.thread.take().map(JoinHandle::join);
         }
     }
 }

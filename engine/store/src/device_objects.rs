@@ -2,8 +2,8 @@
 //! whom.
 //!
 //! ```text
-//!   put ─▶ provider (whole) ◀──────────────────────────── done ─┐
-//!   take ─▶ transfer from the least loaded provider ─▶ provider (growing) ─ fail ─▶ provider (cut off)
+//! put ─▶ provider (whole) ◀─────────────────────────── done ─┐
+//! take ─▶ transfer from the least loaded provider ─▶ provider (growing) ─ fail ─▶ provider (cut)
 //! ```
 //! A receiver of [`Lifetime::Reference`] provides from the moment on when its transfer begins: it
 //! passes chunks on while others still come. So that no two growing providers wait for each other,

@@ -50,7 +50,8 @@ struct Inner {
 /// use chariot_hetero::{Accelerators, Backend, Blob, BlobList, HeteroClient};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let accelerators = Accelerators::find(Backend::Auto, |name| std::env::var_os(name).map(Into::into));
+/// let setting = |name: &str| std::env::var_os(name).map(Into::into);
+/// let accelerators = Accelerators::find(Backend::Auto, setting);
 /// let client = Client::connect(ConnectOptions::new(Target::Tcp("127.0.0.1:31501".into())))?;
 /// let hetero = HeteroClient::new(client, &accelerators)?;
 /// let card = accelerators.card(0)?;

@@ -11,7 +11,8 @@ pub enum PeerError {
     Absent,
     /// The sender has blobs of other numbers or sizes: ask with its own.
     #[error(
-        "the number or size of blobs is inconsistent between sender and receiver: the sender has {sender}, the receiver {receiver}"
+        "the number or size of blobs is inconsistent between sender and receiver: \
+         the sender has {sender}, the receiver {receiver}"
     )]
     Mismatch {
         /// Blobs of the sender.
