@@ -14,7 +14,7 @@ rule!(the_host_cannot_touch_device_memory, [], |sim| {
     if Sim::role() == "touch" {
         sim.begin(0);
         // The planted bug: reading through a device pointer.
-        peek(sim.device_block(64), 1);
+        std::hint::black_box(peek(sim.device_block(64), 1));
         return;
     }
     let status = sim.start("touch", &[]).wait().unwrap();
