@@ -14,6 +14,7 @@
 
 pub mod board;
 pub mod daemon;
+pub mod ledger;
 pub mod metrics;
 pub mod pattern;
 pub mod probe;

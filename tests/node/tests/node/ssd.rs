@@ -1,12 +1,10 @@
-//! The SSD tier from outside: what is evicted comes back, also after kill -9, what was overwritten
-//! or deleted does not.
+//! The SSD tier from outside: what is evicted comes back, what was overwritten or deleted does not.
+//! `ssd_kills.rs` kills it under load.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chariot_client::{Client, GetOptions, SetOptions, Status};
 use chariot_tests_node::daemon::{Daemon, DaemonOptions, status_of, with_timeout};
-use chariot_tests_node::random::Random;
 use chariot_tests_node::{pattern, wait};
 use tempfile::TempDir;
 
@@ -162,75 +160,4 @@ fn other_shard_counts_find_everything_that_was_written() {
         settle(&daemon);
         written = f64::from(u32::try_from(80 * (round + 1)).unwrap());
     }
-}
-
-/// What a key may be after the next kill.
-#[derive(Debug, Default)]
-struct History {
-    /// The last version that was acknowledged; `None`: deleted, or never written.
-    acknowledged: Option<u64>,
-}
-
-fn hammer(seed: u64, kills: u32) {
-    const KEYS: u64 = 400;
-    println!("seed {seed}");
-    let mut random = Random::new(seed);
-    let directory = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::start_with(&options(&directory, 2));
-    let mut history: BTreeMap<u64, History> = BTreeMap::new();
-    let mut version = 0;
-    let mut found_on_ssd = 0_u32;
-    for kill in 0..kills {
-        let client = local(&daemon);
-        for number in 0..KEYS {
-            let Some(value) = get(&client, number) else {
-                continue;
-            };
-            let known = history
-                .get(&number)
-                .and_then(|history| history.acknowledged);
-            let known = known.unwrap_or_else(|| panic!("kill {kill}: deleted {number} is back"));
-            assert!(
-                pattern::matches(&value, known),
-                "kill {kill}: {number} is not version {known}"
-            );
-            found_on_ssd += 1;
-        }
-        recovered(&daemon, 2);
-        // Everything that the device had is found, and nothing is lost by asking for it.
-        let objects = daemon.metrics().total("chariot_ssd_objects");
-        let there = (0..KEYS)
-            .filter(|&number| get(&client, number).is_some())
-            .count();
-        assert!(there as f64 >= objects, "kill {kill}: {there} of {objects}");
-        for _ in 0..300 + random.below(300) {
-            let number = random.below(KEYS);
-            if random.below(8) == 0 {
-                client.delete(&key(number)).unwrap();
-                history.entry(number).or_default().acknowledged = None;
-            } else {
-                version += 1;
-                let len = len_of(version);
-                let value = pattern::value(len, version);
-                client
-                    .set(&key(number), &value, &SetOptions::default())
-                    .unwrap();
-                history.entry(number).or_default().acknowledged = Some(version);
-            }
-        }
-        daemon.kill();
-        daemon.restart();
-    }
-    assert!(found_on_ssd > 0, "the test has seen the tier");
-}
-
-#[test]
-fn a_killed_daemon_has_what_was_written_and_never_an_older_version() {
-    hammer(1, 2);
-}
-
-#[test]
-#[ignore = "long: make test-long"]
-fn twenty_kills_bring_no_older_version_and_no_deleted_key_back() {
-    hammer(2, 20);
 }
