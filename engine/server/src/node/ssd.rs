@@ -11,6 +11,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chariot_base::ShardId;
 use chariot_proto::KeySecret;
@@ -22,6 +23,12 @@ use chariot_ssd::{
 
 use crate::control::random;
 use crate::seam::{SsdTierOptions, StartError};
+
+/// How long a start waits for a partition: a killed daemon has died a moment before the kernel has
+/// ended the last operation of its rings, which hold the file and its lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it waits between two looks.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What one shard gets.
 #[derive(Debug)]
@@ -320,14 +327,7 @@ fn look(path: PathBuf, number: u16, is_device: bool) -> Result<Candidate, StartE
         },
         Err(error) => return Err(failed("open", &path, &error)),
     };
-    match file.try_lock() {
-        Ok(()) => {},
-        Err(TryLockError::WouldBlock) => {
-            let cause = format!("{} is used by another daemon", path.display());
-            return Err(refused(cause, "give each daemon an --ssd path of its own"));
-        },
-        Err(TryLockError::Error(error)) => return Err(failed("lock", &path, &error)),
-    }
+    lock(&file, &path)?;
     let (found, size_bytes) = front_of(&path, &plain, is_device)?;
     Ok(Candidate {
         path,
@@ -337,6 +337,30 @@ fn look(path: PathBuf, number: u16, is_device: bool) -> Result<Candidate, StartE
         found,
         is_device,
     })
+}
+
+/// Locks a partition, waiting a moment for a daemon that was killed.
+fn lock(file: &File, path: &Path) -> Result<(), StartError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => pause(),
+            Err(TryLockError::WouldBlock) => {
+                let cause = format!("{} is used by another daemon", path.display());
+                return Err(refused(cause, "give each daemon an --ssd path of its own"));
+            },
+            Err(TryLockError::Error(error)) => return Err(failed("lock", path, &error)),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody tells when a lock is free again, and no shard runs before it is"
+)]
+fn pause() {
+    std::thread::sleep(LOCK_PAUSE);
 }
 
 fn size_of(file: &File, is_device: bool) -> io::Result<u64> {
