@@ -198,6 +198,8 @@ pub(crate) struct Found {
     pub(crate) expiry_ms: u64,
     /// An I/O pin holds it until the caller's release.
     pub(crate) held: bool,
+    /// Read from the SSD for this call.
+    pub(crate) is_from_ssd: bool,
 }
 
 /// The answer to a [`Call`].

@@ -35,6 +35,9 @@ pub(crate) fn completion(token: u32, answer: &Answer) -> CompletionWords {
         words.flags |= CompletionFlags::CRC_PRESENT;
         words.crc = crc;
     }
+    if answer.is_from_ssd {
+        words.flags |= CompletionFlags::FROM_SSD;
+    }
     if let Some(run) = answer.lease {
         words.flags |= CompletionFlags::LEASE;
         assert!(

@@ -92,6 +92,8 @@ pub(crate) struct Answer {
     pub(crate) expiry_ms: u64,
     /// Checksum of the value.
     pub(crate) crc: Option<u32>,
+    /// Read from the SSD for this request.
+    pub(crate) is_from_ssd: bool,
     /// A lease that comes along.
     pub(crate) lease: Option<chariot_memory::SlotSet>,
     /// Bytes of idle leases that the session is asked to return.
@@ -108,6 +110,7 @@ impl Answer {
             version: 0,
             expiry_ms: 0,
             crc: None,
+            is_from_ssd: false,
             lease: None,
             recall: 0,
         }

@@ -20,6 +20,8 @@ pub(crate) trait Cache: Send {
     type View: Deref<Target = [u8]>;
 
     fn place(&self) -> CachePlace;
+    /// Keys found by this client so far.
+    fn hits(&self) -> Hits;
     fn set(&self, key: &[u8], value: &[u8]) -> Result<Version, Error>;
     fn mset(&self, items: &[(&[u8], &[u8])]) -> Vec<Result<Version, Error>>;
     fn get_into(&self, key: &[u8], buffer: &mut [u8]) -> Result<Option<usize>, Error>;
@@ -35,6 +37,24 @@ pub(crate) trait Cache: Send {
     fn delete(&self, key: &[u8]) -> Result<bool, Error>;
     fn mdelete(&self, keys: &[&[u8]]) -> Vec<Result<bool, Error>>;
     fn prefix(&self, keys: &[&[u8]]) -> Result<usize, Error>;
+}
+
+/// Keys that a client has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hits {
+    pub all: u64,
+    /// Values of those that came from the node's SSD.
+    pub ssd: u64,
+}
+
+impl Hits {
+    /// What was found since `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            all: self.all - before.all,
+            ssd: self.ssd - before.ssd,
+        }
+    }
 }
 
 /// Which way the bytes travelled; a figure over TCP and one over shared memory are two figures.
@@ -136,6 +156,14 @@ impl Cache for SdkCache {
             Place::SharedMemory => CachePlace::SharedMemory,
             Place::Tcp => CachePlace::Tcp,
             Place::Away => CachePlace::Away,
+        }
+    }
+
+    fn hits(&self) -> Hits {
+        let stats = self.client.stats();
+        Hits {
+            all: stats.hits,
+            ssd: stats.hits_ssd,
         }
     }
 

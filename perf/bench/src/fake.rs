@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use chariot_client::{Error, Status, Version};
 
-use crate::cache::{Cache, CachePlace};
+use crate::cache::{Cache, CachePlace, Hits};
 
 #[derive(Debug, Default)]
 struct Inside {
@@ -14,6 +14,7 @@ struct Inside {
     order: VecDeque<Vec<u8>>,
     evictions: u64,
     writes: u64,
+    hits: Hits,
     shortest_key: usize,
     longest_key: usize,
 }
@@ -28,6 +29,8 @@ pub(crate) struct FakeCache {
     pub damage: bool,
     /// Refuse every write.
     pub refuse: bool,
+    /// One value in so many comes from an SSD; 0 = none.
+    pub ssd_every: u64,
 }
 
 impl FakeCache {
@@ -42,6 +45,7 @@ impl FakeCache {
             capacity,
             damage: false,
             refuse: false,
+            ssd_every: 0,
         }
     }
 
@@ -64,7 +68,12 @@ impl FakeCache {
     }
 
     fn value(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let mut value = self.inside.lock().unwrap().values.get(key).cloned()?;
+        let mut inside = self.inside.lock().unwrap();
+        let mut value = inside.values.get(key).cloned()?;
+        inside.hits.all += 1;
+        inside.hits.ssd +=
+            u64::from(self.ssd_every > 0 && inside.hits.all.is_multiple_of(self.ssd_every));
+        drop(inside);
         if self.damage {
             let middle = value.len() / 2;
             value[middle] ^= 1;
@@ -78,6 +87,10 @@ impl Cache for FakeCache {
 
     fn place(&self) -> CachePlace {
         CachePlace::SharedMemory
+    }
+
+    fn hits(&self) -> Hits {
+        self.inside.lock().unwrap().hits
     }
 
     fn set(&self, key: &[u8], value: &[u8]) -> Result<Version, Error> {

@@ -13,7 +13,7 @@ mod tests;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chariot_proto::message::Welcome;
@@ -24,6 +24,7 @@ use self::connection::Connection;
 pub(crate) use self::objects::RemoteAsk;
 use crate::error::Error;
 use crate::options::ConnectOptions;
+use crate::stats::Counters;
 
 /// The connections that nobody uses now, and how many there are in all.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(crate) struct RemoteSession {
     /// The connection that holds latches and references; see `remote/objects.rs`.
     objects: Mutex<Option<Connection>>,
     alive: AtomicBool,
+    /// What the client has counted; outlives the session.
+    counters: Arc<Counters>,
 }
 
 impl RemoteSession {
@@ -53,7 +56,11 @@ impl RemoteSession {
     /// # Errors
     ///
     /// `InvalidArgument` for a name without address; as [`crate::Client::connect`] else.
-    pub(crate) fn connect(address: &str, options: &ConnectOptions) -> Result<Self, Error> {
+    pub(crate) fn connect(
+        address: &str,
+        options: &ConnectOptions,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, Error> {
         let resolved = address.to_socket_addrs().map_err(|error| {
             let cause = format!("{address} is no host and port that resolves");
             Error::new(Status::InvalidArgument, cause).with_source(error)
@@ -74,6 +81,7 @@ impl RemoteSession {
                         returned: Condvar::new(),
                         objects: Mutex::new(None),
                         alive: AtomicBool::new(true),
+                        counters: Arc::clone(counters),
                     });
                 },
                 Err(error) => last = error,

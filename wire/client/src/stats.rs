@@ -16,6 +16,8 @@ const STRIPES: usize = 16;
 pub struct ClientStats {
     /// Keys that get, view, exist, size and prefix found.
     pub hits: u64,
+    /// Values among those that the node read from its SSD; the others came from its memory.
+    pub hits_ssd: u64,
     /// Keys that they did not find, also while the daemon was away.
     pub misses: u64,
     /// Keys of those for which the shard was asked by a message: what the index could not tell,
@@ -29,6 +31,7 @@ pub struct ClientStats {
 #[repr(align(128))]
 struct Stripe {
     hits: AtomicU64,
+    hits_ssd: AtomicU64,
     misses: AtomicU64,
     asked: AtomicU64,
     views_copied: AtomicU64,
@@ -80,6 +83,11 @@ impl Counters {
         }
     }
 
+    /// Counts a value among the hits that came from the SSD.
+    pub(crate) fn add_hit_ssd(&self) {
+        self.mine().hits_ssd.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts keys for which the shard is asked.
     pub(crate) fn add_asked(&self, keys: u64) {
         self.mine().asked.fetch_add(keys, Ordering::Relaxed);
@@ -95,6 +103,7 @@ impl Counters {
         let mut sum = ClientStats::default();
         for stripe in &self.stripes {
             sum.hits += stripe.hits.load(Ordering::Relaxed);
+            sum.hits_ssd += stripe.hits_ssd.load(Ordering::Relaxed);
             sum.misses += stripe.misses.load(Ordering::Relaxed);
             sum.asked += stripe.asked.load(Ordering::Relaxed);
             sum.views_copied += stripe.views_copied.load(Ordering::Relaxed);
@@ -115,6 +124,7 @@ mod tests {
                 counters.count(&[Ok(Some(1)), Ok(None), Err(()), Ok(None)]);
                 counters.add_asked(3);
                 counters.add_view_copied();
+                counters.add_hit_ssd();
             }
         };
         std::thread::scope(|scope| {
@@ -125,6 +135,7 @@ mod tests {
         let calls = (STRIPES as u64 + 3) * 1_000;
         let sum = ClientStats {
             hits: calls,
+            hits_ssd: calls,
             misses: 2 * calls,
             asked: 3 * calls,
             views_copied: calls,

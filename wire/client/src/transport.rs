@@ -64,7 +64,7 @@ pub(crate) fn connect(options: &ConnectOptions, counters: &Arc<Counters>) -> Res
         },
         Target::Tcp(address) => address,
     };
-    let remote = RemoteSession::connect(address, options)?;
+    let remote = RemoteSession::connect(address, options, counters)?;
     if options.shared_memory == SharedMemory::Never {
         return Ok(Link::Remote(Arc::new(remote)));
     }

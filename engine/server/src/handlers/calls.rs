@@ -160,6 +160,7 @@ pub(crate) fn found(shard: &mut Shard, tenant: TenantId, entry: &EntryView, hold
         version: entry.version,
         expiry_ms: entry.expiry_ms,
         held: hold,
+        is_from_ssd: false,
     }
 }
 

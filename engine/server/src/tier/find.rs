@@ -106,6 +106,7 @@ pub(crate) fn ask(
             version: spilled.last.version,
             expiry_ms: spilled.last.expiry_ms,
             crc: spilled.last.crc,
+            is_from_ssd: false,
         };
         give(shard, tenant, &asker, &value);
         return Asked::Taken;
@@ -298,6 +299,7 @@ fn serve(tier: &mut Tier, shard: &mut Shard, reading: Reading, extent: Extent) -
             unix_ms => now_ms + unix_ms.saturating_sub(now.unix_ms).max(1),
         },
         crc: hit.has_checksum.then_some(hit.crc),
+        is_from_ssd: true,
     };
     let is_current = matches!(
         tier.store.peek(hit.hash, now),
@@ -336,6 +338,7 @@ struct Value {
     version: u64,
     expiry_ms: u64,
     crc: Option<u32>,
+    is_from_ssd: bool,
 }
 
 fn give(shard: &mut Shard, tenant: TenantId, asker: &Asker, value: &Value) {
@@ -352,6 +355,7 @@ fn give(shard: &mut Shard, tenant: TenantId, asker: &Asker, value: &Value) {
         version: value.version,
         expiry_ms: value.expiry_ms,
         held,
+        is_from_ssd: value.is_from_ssd,
     });
     let found = Answer {
         extent: Some(value.extent.offset),
@@ -359,6 +363,7 @@ fn give(shard: &mut Shard, tenant: TenantId, asker: &Asker, value: &Value) {
         version: value.version,
         expiry_ms: value.expiry_ms,
         crc: value.crc,
+        is_from_ssd: value.is_from_ssd,
         ..Answer::status(Status::Ok)
     };
     answer(shard, tenant, asker, &found, reply);

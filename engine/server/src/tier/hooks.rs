@@ -255,6 +255,7 @@ pub(crate) fn before_call(
                 version: 0,
                 expiry_ms: 0,
                 held: false,
+                is_from_ssd: false,
             })),
         },
         Call::Commit {

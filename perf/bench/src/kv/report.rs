@@ -29,6 +29,9 @@ pub(crate) struct KvReport {
     pub lat_us: LatencyUs,
     pub errors: u64,
     pub misses: u64,
+    /// Values read, by the tier of the node that they came from; null where none are read.
+    pub hits_memory: Option<u64>,
+    pub hits_ssd: Option<u64>,
     /// Values read and compared in full, and the bytes that were not as written.
     pub verified: u64,
     pub wrong_bytes: u64,
@@ -48,6 +51,7 @@ impl KvReport {
     pub(crate) fn new(plan: &Plan, place: CachePlace, total: Tally, limit: Measured) -> Self {
         let seconds = total.seconds.max(f64::MIN_POSITIVE);
         let ops_per_s = total.ops as f64 / seconds;
+        let reads = !matches!(plan.op, Op::Set | Op::Mset | Op::Exist | Op::Del);
         Self {
             bench: "kv",
             op: plan.op,
@@ -61,6 +65,8 @@ impl KvReport {
             lat_us: total.latency.summary(),
             errors: total.errors,
             misses: total.misses,
+            hits_memory: reads.then(|| total.hits.all - total.hits.ssd),
+            hits_ssd: reads.then_some(total.hits.ssd),
             verified: total.verified,
             wrong_bytes: total.wrong_bytes,
             keys: plan.keys,
@@ -108,6 +114,13 @@ impl KvReport {
             (
                 "errors, misses",
                 format!("{}, {}", self.errors, self.misses),
+            ),
+            (
+                "hits",
+                match (self.hits_memory, self.hits_ssd) {
+                    (Some(memory), Some(ssd)) => format!("{memory} from memory, {ssd} from SSD"),
+                    _ => "no value is read".to_owned(),
+                },
             ),
             (
                 "wrong bytes",

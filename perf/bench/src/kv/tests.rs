@@ -48,6 +48,27 @@ fn every_operation_reports_its_schema_without_flaws() {
     }
 }
 
+#[test]
+fn values_read_are_told_by_their_tier() {
+    let mut fake = FakeCache::new(10_000);
+    fake.ssd_every = 2;
+    for op in OPS {
+        let line = format!("--op {op} --size 512 --keys 100 --clients 1");
+        let report = run_on(&fake, &line);
+        let line = serde_json::to_value(&report).unwrap();
+        if matches!(op, "set" | "exist" | "mset" | "del") {
+            assert!(line["hits_ssd"].is_null(), "{op}");
+            assert!(line["hits_memory"].is_null(), "{op}");
+            continue;
+        }
+        let (memory, ssd) = (report.hits_memory.unwrap(), report.hits_ssd.unwrap());
+        assert!(memory.abs_diff(ssd) <= 1, "{op}: every other one");
+        if op != "mixed" {
+            assert_eq!(memory + ssd, report.ops, "{op}");
+        }
+    }
+}
+
 fn check_schema(line: &serde_json::Value, op: &str) {
     assert_eq!((&line["bench"], &line["op"]), (&"kv".into(), &op.into()));
     for field in [

@@ -9,7 +9,7 @@ use super::Plan;
 use super::keys::Key;
 use super::values::{Chooser, Values};
 use crate::args::Op;
-use crate::cache::{Cache, CachePlace};
+use crate::cache::{Cache, CachePlace, Hits};
 use crate::failure::Failure;
 use crate::latency::Latency;
 use crate::pace::Pace;
@@ -31,6 +31,7 @@ pub(crate) struct Tally {
     pub bytes: u64,
     pub errors: u64,
     pub misses: u64,
+    pub hits: Hits,
     pub verified: u64,
     pub wrong_bytes: u64,
     pub seconds: f64,
@@ -45,6 +46,7 @@ impl Tally {
             bytes: 0,
             errors: 0,
             misses: 0,
+            hits: Hits::default(),
             verified: 0,
             wrong_bytes: 0,
             seconds: 0.0,
@@ -59,6 +61,8 @@ impl Tally {
         self.bytes += other.bytes;
         self.errors += other.errors;
         self.misses += other.misses;
+        self.hits.all += other.hits.all;
+        self.hits.ssd += other.hits.ssd;
         self.verified += other.verified;
         self.wrong_bytes += other.wrong_bytes;
         self.seconds = self.seconds.max(other.seconds);
@@ -182,6 +186,7 @@ impl<'p, C: Cache> Worker<'p, C> {
         let mut deadline = start + self.plan.duration;
         let mut paused = Duration::ZERO;
         let mut shown = start;
+        let hits = self.cache.hits();
         loop {
             if self.plan.op == Op::Del && !self.enough_to_delete() {
                 let from = Instant::now();
@@ -213,6 +218,7 @@ impl<'p, C: Cache> Worker<'p, C> {
                     .duration_since(start)
                     .saturating_sub(paused)
                     .as_secs_f64();
+                self.tally.hits = self.cache.hits().since(hits);
                 return self.tally.clone();
             }
         }

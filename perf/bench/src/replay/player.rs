@@ -36,6 +36,8 @@ pub(crate) struct Tally {
     pub requests: u64,
     pub block_lookups: u64,
     pub block_hits: u64,
+    /// Blocks of those that came from the node's SSD.
+    pub hits_ssd: u64,
     pub sets: u64,
     pub bytes_read: u64,
     pub bytes_written: u64,
@@ -61,6 +63,7 @@ impl Tally {
             requests: 0,
             block_lookups: 0,
             block_hits: 0,
+            hits_ssd: 0,
             sets: 0,
             bytes_read: 0,
             bytes_written: 0,
@@ -121,6 +124,7 @@ impl<C: Cache> Player<C> {
     pub(crate) fn play(mut self, requests: &[Request], bar: &ProgressBar) -> (C, Tally) {
         let columns = requests.len().min(COLUMNS);
         self.tally.stretches = vec![Stretch::default(); columns];
+        let before = self.cache.hits();
         let start = Instant::now();
         for (number, request) in requests.iter().enumerate() {
             let due = self.settings.time_scale.map(|scale| {
@@ -138,6 +142,7 @@ impl<C: Cache> Player<C> {
             bar.inc(1);
         }
         self.tally.seconds = start.elapsed().as_secs_f64();
+        self.tally.hits_ssd = self.cache.hits().since(before).ssd;
         (self.cache, self.tally)
     }
 

@@ -39,6 +39,9 @@ pub(crate) struct ReplayReport {
     pub lat_us: LatencyUs,
     pub errors: u64,
     pub wrong_bytes: u64,
+    /// Blocks read, by the tier of the node that they came from.
+    pub hits_memory: u64,
+    pub hits_ssd: u64,
     pub evictions_from: EvictionsFrom,
     pub block_bytes: u64,
     pub bytes_hit: u64,
@@ -111,6 +114,9 @@ impl ReplayReport {
             lat_us: tally.latency.summary(),
             errors: tally.errors,
             wrong_bytes: tally.wrong_bytes,
+            // What came damaged is read, and no hit.
+            hits_memory: tally.block_hits.saturating_sub(tally.hits_ssd),
+            hits_ssd: tally.hits_ssd,
             evictions_from,
             block_bytes,
             bytes_hit,
@@ -158,8 +164,8 @@ impl ReplayReport {
             (
                 "hit ratio, blocks",
                 format!(
-                    "{:.3} ({} of {})",
-                    self.hit_ratio, self.block_hits, self.block_lookups
+                    "{:.3} ({} of {}; {} from SSD)",
+                    self.hit_ratio, self.block_hits, self.block_lookups, self.hits_ssd
                 ),
             ),
             (

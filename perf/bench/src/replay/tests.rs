@@ -34,6 +34,18 @@ fn replay(fake: &FakeCache, line: &str) -> ReplayReport {
 const SMALL: &str = "--trace synthetic --requests 200 --block-bytes 64B";
 
 #[test]
+fn hits_are_told_by_their_tier() {
+    let mut fake = FakeCache::new(1_000_000);
+    fake.ssd_every = 2;
+    let report = replay(&fake, SMALL);
+    assert_eq!(report.hits_ssd, report.block_hits / 2, "every other one");
+    assert_eq!(report.hits_memory, report.block_hits - report.hits_ssd);
+    let line = serde_json::to_value(&report).unwrap();
+    assert_eq!(line["hits_ssd"], report.hits_ssd);
+    assert_eq!(line["hits_memory"], report.hits_memory);
+}
+
+#[test]
 fn unbounded_cache_hits_every_known_prefix() {
     let fake = FakeCache::new(1_000_000);
     let report = replay(&fake, SMALL);
@@ -54,6 +66,7 @@ fn unbounded_cache_hits_every_known_prefix() {
         (0, 0, 0)
     );
     assert_eq!(report.bytes_read, hits * 64);
+    assert_eq!((report.hits_memory, report.hits_ssd), (hits, 0));
     assert_eq!(fake.len(), seen.len());
 }
 

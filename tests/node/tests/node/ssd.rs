@@ -73,6 +73,7 @@ const SIZES: [usize; 5] = [300, 5_000, 72 << 10, 1 << 20, 3_000_001];
 fn what_memory_cannot_hold_is_read_back_from_ssd() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::start_with(&options(&directory, 2));
+    let mut on_ssd = 0;
     for (name, client) in [("local", local(&daemon)), ("remote", remote(&daemon))] {
         let first = if name == "local" { 0 } else { 1_000 };
         let numbers = first..first + 320;
@@ -87,9 +88,21 @@ fn what_memory_cannot_hold_is_read_back_from_ssd() {
             assert_eq!(value.len(), len);
             assert!(pattern::matches(&value, number), "{name} {number}");
         }
+        let stats = client.stats();
+        assert!(stats.hits_ssd > 50, "{name}: {stats:?}");
+        set(&client, first, 5_000);
+        get(&client, first).unwrap();
+        let again = client.stats();
+        assert_eq!(again.hits_ssd, stats.hits_ssd, "{name}: from memory");
+        on_ssd += again.hits_ssd;
     }
     let metrics = daemon.metrics();
-    assert!(metrics.total("chariot_ssd_hits_total") > 100.0);
+    let hits = metrics.total("chariot_ssd_hits_total");
+    assert!(hits > 100.0, "{hits}");
+    assert!(
+        (on_ssd as f64 - hits).abs() < 0.5,
+        "{on_ssd} of {hits} told"
+    );
     assert!(metrics.total("chariot_ssd_forgotten_total") < 0.5);
 }
 

@@ -116,6 +116,7 @@ impl Round {
 
     /// Reads a key while the node lives; `false`: it does not any more.
     fn look(&self, client: &Client, name: &[u8], key: &mut Key) -> bool {
+        let on_ssd = client.stats().hits_ssd;
         let read = client.get(name, &GetOptions::default());
         if self.is_dying.load(Ordering::Acquire) {
             // A miss of a dead node is none. The next change tells whether it is dead already.
@@ -125,6 +126,9 @@ impl Round {
         let seen = bytes.map(|bytes| ledger::version_of(&bytes).expect("bytes that were written"));
         let judged = key.judge(seen);
         assert_eq!(judged, Ok(()), "{}", String::from_utf8_lossy(name));
+        if client.stats().hits_ssd > on_ssd {
+            key.on_device();
+        }
         true
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chariot_proto::{Opcode, Status};
-use chariot_shm::{PinSlot, SubmissionWords, clock};
+use chariot_shm::{CompletionFlags, CompletionWords, PinSlot, SubmissionWords, clock};
 
 use super::engine::{Deadline, Job, Next, Op, Step};
 use super::port::{Done, PinKind, PortState, Ticket, status_of};
@@ -70,6 +70,13 @@ impl ReadPlan {
             Status::Again => Ok(Next::Again),
             other => Err(Error::from_status(other)),
         }
+    }
+}
+
+/// Counts a value that was handed out, by the tier that it came from.
+fn count_tier(session: &LocalSession, completion: &CompletionWords) {
+    if completion.flags & CompletionFlags::FROM_SSD != 0 {
+        session.counters.add_hit_ssd();
     }
 }
 
@@ -164,6 +171,7 @@ impl Job for ReadJob<'_> {
                 let copied = copy_out(self.session, self.sink, index, self.plan.range, value);
                 port.pins().release(pin);
                 self.out[index] = Ok(Some(copied?));
+                count_tier(self.session, &done.completion);
                 Ok(Next::Finished)
             },
             // More copies run at this moment than there are pin slots for them.
@@ -212,6 +220,7 @@ impl Job for ViewJob<'_> {
         let value = (completion.extent, completion.len, completion.version);
         let view = make_view(self.session, port, self.plan.range, (pin, kind), value)?;
         self.out[index] = Ok(Some(view));
+        count_tier(self.session, &done.completion);
         Ok(Next::Finished)
     }
 

@@ -471,6 +471,9 @@ impl Reading<'_> {
         if expected.is_some_and(|expected| expected != crc) {
             return Ok(Err(Error::from_status(Status::ChecksumMismatch)));
         }
+        if answer.flags & KeyAnswer::FROM_SSD != 0 {
+            self.session.counters.add_hit_ssd();
+        }
         Ok(Ok(Some(size)))
     }
 }

@@ -78,13 +78,15 @@ pub struct KeyAnswer {
     pub crc: u32,
     /// [`crate::Status`] number.
     pub status: u16,
-    /// [`KeyAnswer::CRC_PRESENT`]; unknown bits are ignored.
+    /// [`KeyAnswer::CRC_PRESENT`], [`KeyAnswer::FROM_SSD`]; unknown bits are ignored.
     pub flags: u16,
 }
 
 impl KeyAnswer {
     /// `crc` is there. It is the whole value's, also when a range was read.
     pub const CRC_PRESENT: u16 = 1;
+    /// The value was read from the node's SSD for this request, not found in its memory.
+    pub const FROM_SSD: u16 = 2;
 
     /// Returns the checksum, if it is there.
     pub const fn crc(&self) -> Option<u32> {

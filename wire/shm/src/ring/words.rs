@@ -43,6 +43,8 @@ impl CompletionFlags {
     /// The session holds more idle leases than it may: `lease_len` bytes of them are to be
     /// returned. Never together with [`Self::LEASE`].
     pub const RECALL: u16 = 8;
+    /// The value was read from the node's SSD for this request, not found in its memory.
+    pub const FROM_SSD: u16 = 16;
 }
 
 /// One request, as the client submits it.
