@@ -1,10 +1,13 @@
-//! Fuzzing of what a peer can send; see `checks.rs` for what must hold.
+//! Fuzzing of what a peer can send (`checks.rs`) and of what a client or a daemon can write into
+//! shared memory (`session.rs`): each says what must hold.
 //!
 //! `cargo fuzz run frame_header --sanitizer none` works on stable, from `wire/`. A new finding goes
-//! into `corpus/<target>/` and is replayed by `cargo test -p chariot-proto` from then on.
+//! into `corpus/<target>/` and is replayed by `cargo test -p chariot-proto -p chariot-shm` from
+//! then on.
 #![forbid(unsafe_code)]
 
 mod checks;
+mod session;
 
 /// Runs the check of the target `name` on `bytes`.
 ///
@@ -12,5 +15,11 @@ mod checks;
 ///
 /// When the check finds something, or no target has that name.
 pub fn run(name: &str, bytes: &[u8]) {
-    checks::run(name, bytes);
+    match name {
+        "session_words" => session::session_words(bytes, session::STATED),
+        "session_attach" => {
+            session::session_attach(bytes);
+        },
+        _ => checks::run(name, bytes),
+    }
 }
