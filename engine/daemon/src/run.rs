@@ -261,6 +261,9 @@ struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
+    /// A write beyond a limit of the service manager (`LimitFSIZE`) is an error of the SSD tier,
+    /// not the end of the process.
+    _file_size: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -269,6 +272,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

@@ -25,6 +25,8 @@ pub(crate) enum Mutation {
     ChecksumIgnored,
     /// Given-up records leave their older ones without a tombstone.
     DropUnprotected,
+    /// A device that is given up does not say so.
+    GivenUpUnmarked,
 }
 
 #[cfg(not(test))]

@@ -30,6 +30,7 @@ use crate::gather::Lane;
 use crate::ghost::Ghost;
 use crate::index::{Entry, Index, Kind, Place};
 use crate::limits::{GATHERED_BYTES_MAX, PACKED_LEN_MAX, PARTITIONS_MAX, SEGMENTS_MAX};
+use crate::mutate::{Mutation, is_planted};
 use crate::options::{Admission, PartitionShape, SsdOptions};
 use crate::record::{ReadId, Ticket};
 use crate::stats::SsdStats;
@@ -472,6 +473,9 @@ impl SsdStore {
         self.effects.push_back(Effect::Retired(fault));
         self.fail_everything(SpillFault::Retired);
         self.ios.clear();
+        if !is_planted(Mutation::GivenUpUnmarked) {
+            self.mark_given_up();
+        }
         self.logs.clear();
         self.active = None;
         self.index.clear();
@@ -483,6 +487,21 @@ impl SsdStore {
         if self.is_closing {
             self.effects.push_back(Effect::Closed);
         }
+    }
+
+    /// Says on the device that it was given up: from now on no tombstone is written, so what lies
+    /// there must not be found again. Nobody waits for this write, and it may fail like others.
+    fn mark_given_up(&mut self) {
+        let superblock = &mut self.devices.list[self.devices.own].superblock;
+        let (partition, copies) = (superblock.partition, superblock.give_up());
+        let id = IoId(self.number());
+        self.effects
+            .push_back(Effect::Write(crate::effects::WriteIo {
+                id,
+                partition,
+                offset: 0,
+                parts: vec![Part::Own(copies)],
+            }));
     }
 
     /// Lets every part do what it can.

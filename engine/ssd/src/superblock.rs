@@ -19,6 +19,8 @@ const SEALED_BYTES: usize = 256;
 const MAGIC: [u8; 8] = *b"chariot\x1e";
 const FORMAT_VERSION: u32 = 1;
 const SEGMENTS_MIN: u64 = 8;
+/// Mark of a partition that its node gave up; 1 is clean, 0 neither.
+const GIVEN_UP: u32 = 2;
 
 const _: () = assert!(SUPERBLOCK_READ_BYTES as u64 <= RESERVED_BYTES);
 
@@ -45,6 +47,9 @@ pub struct Superblock {
     pub boot_id: [u8; 16],
     /// Whether everything was written and flushed before the stop.
     pub is_clean: bool,
+    /// Whether its node gave it up after errors: overwritten and deleted keys left no tombstone
+    /// here since, so nothing in any partition of the node counts any more.
+    pub is_given_up: bool,
     /// Unit of I/O in bytes: 512 or 4,096.
     pub block_bytes: u32,
     /// Bytes of a segment; a power of two.
@@ -65,6 +70,7 @@ impl std::fmt::Debug for Superblock {
             .field("shard_count", &self.shard_count)
             .field("epoch", &self.epoch)
             .field("is_clean", &self.is_clean)
+            .field("is_given_up", &self.is_given_up)
             .field("segment_bytes", &self.segment_bytes)
             .field("segment_count", &self.segment_count)
             .finish_non_exhaustive()
@@ -168,12 +174,39 @@ impl Superblock {
             epoch: 0,
             boot_id: [0; 16],
             is_clean: true,
+            is_given_up: false,
             block_bytes: 4096,
             segment_bytes,
             segment_count: u32::try_from(segments).map_err(|_above| shape)?,
             day: 0,
             day_bytes: 0,
         })
+    }
+
+    /// Returns a partition without contents in the place of this one: `format` is random and drawn
+    /// for this call, so that no segment of before belongs to it.
+    #[must_use]
+    pub const fn renewed(&self, format: [u8; 16]) -> Self {
+        Self {
+            format,
+            // Fresh, but for the generation: the next write must count against those of before.
+            epoch: 0,
+            boot_id: [0; 16],
+            is_clean: true,
+            is_given_up: false,
+            ..*self
+        }
+    }
+
+    /// Returns both copies, marked as given up, as one write to offset 0.
+    pub(crate) fn give_up(&mut self) -> Vec<u8> {
+        self.is_given_up = true;
+        let mut copies = [Vec::new(), Vec::new()];
+        for _ in 0..2 {
+            self.generation += 1;
+            copies[usize::from(!self.generation.is_multiple_of(2))] = self.encode();
+        }
+        copies.concat()
     }
 
     /// Returns how many bytes of the file or device are used.
@@ -250,7 +283,11 @@ impl Superblock {
         writer.u64(self.generation).raw(&self.node);
         writer.raw(&self.secret).raw(&self.format);
         writer.u16(self.partition).u16(self.shard_count);
-        writer.u32(u32::from(self.is_clean)).raw(&self.boot_id);
+        let mark = match (self.is_given_up, self.is_clean) {
+            (true, _) => GIVEN_UP,
+            (false, is_clean) => u32::from(is_clean),
+        };
+        writer.u32(mark).raw(&self.boot_id);
         writer.u32(self.block_bytes).u32(self.segment_bytes);
         writer.u32(self.segment_count).u32(self.day);
         writer.u64(self.day_bytes);
@@ -291,6 +328,7 @@ fn fields(body: &mut Reader<'_>) -> Option<(u32, Superblock)> {
     let _magic: [u8; 8] = body.array()?;
     let version = body.u32()?;
     let epoch = body.u32()?;
+    let mark;
     let superblock = Superblock {
         generation: body.u64()?,
         node: body.array()?,
@@ -298,7 +336,11 @@ fn fields(body: &mut Reader<'_>) -> Option<(u32, Superblock)> {
         format: body.array()?,
         partition: body.u16()?,
         shard_count: body.u16()?,
-        is_clean: body.u32()? == 1,
+        is_clean: {
+            mark = body.u32()?;
+            mark == 1
+        },
+        is_given_up: mark == GIVEN_UP,
         boot_id: body.array()?,
         epoch,
         block_bytes: body.u32()?,

@@ -97,8 +97,20 @@ impl Partitions {
             None => fresh_identity()
                 .map_err(|error| refused(format!("random bytes: {error}"), "allow getrandom(2)"))?,
         };
+        let is_void = known.iter().any(|superblock| superblock.is_given_up);
+        if is_void {
+            tracing::warn!(
+                "a partition was given up after errors at the last start, and tombstones with it: \
+                 the SSD tier starts empty"
+            );
+        }
         let mut all = Vec::new();
-        for candidate in candidates {
+        for mut candidate in candidates {
+            if let Found::Ours(superblock) = &mut candidate.found
+                && is_void
+            {
+                *superblock = superblock.renewed(random_format()?);
+            }
             all.push(prepare(candidate, &identity, options, shard_count)?);
         }
         let boot_id = read_boot_id()
@@ -158,6 +170,10 @@ fn fresh_identity() -> io::Result<Identity> {
         secret: random::bytes()?,
         next_epoch: 1,
     })
+}
+
+fn random_format() -> Result<[u8; 16], StartError> {
+    random::bytes().map_err(|error| refused(format!("random bytes: {error}"), "allow getrandom(2)"))
 }
 
 fn read_boot_id() -> io::Result<[u8; 16]> {
@@ -408,8 +424,7 @@ fn prepare(
             } else {
                 share
             };
-            let format = random::bytes()
-                .map_err(|error| refused(format!("random bytes: {error}"), "allow getrandom(2)"))?;
+            let format = random_format()?;
             let segment_bytes = options.segment_bytes;
             Superblock::plan(identity, format, number, size_bytes, segment_bytes)
                 .map_err(|error| refused(error.to_string(), "give more with --ssd-size"))?

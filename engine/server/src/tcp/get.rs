@@ -207,8 +207,8 @@ fn describe(
         },
         crc: crc.unwrap_or(0),
         status: Status::Ok.as_u16(),
-        flags: u16::from(crc.is_some()) * KeyAnswer::CRC_PRESENT
-            | u16::from(found.is_from_ssd) * KeyAnswer::FROM_SSD,
+        flags: (u16::from(crc.is_some()) * KeyAnswer::CRC_PRESENT)
+            | (u16::from(found.is_from_ssd) * KeyAnswer::FROM_SSD),
     };
     let hold = hold
         .filter(|_| len > 0)

@@ -3,9 +3,12 @@
 use chariot_base::{SplitMix64, TenantId};
 use chariot_proto::{KeyHash, WriteMode};
 
-use super::node::Node;
+use super::node::{Event, Node};
 use crate::limits::RESERVED_BYTES;
-use crate::{Append, AppendError, IoFault, Lookup, NewRecord, ReadOutcome, ReadResult, Source};
+use crate::mutate::{Mutation, with};
+use crate::{
+    Append, AppendError, Delete, IoFault, Lookup, NewRecord, ReadOutcome, ReadResult, Source,
+};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -84,6 +87,74 @@ fn superblock_that_failed_is_written_again_to_the_same_place() {
     assert_eq!(node.writes(), first, "the other copy may be the only one");
     node.settle(&mut random, 50);
     assert!(matches!(put(&mut node, 1), Ok(Append::Queued(_))));
+}
+
+/// A node of one shard that had one object and was given up after errors.
+fn given_up(random: &mut SplitMix64) -> Node {
+    let mut node = Node::new(1, 8, |options| options.errors_max = 4);
+    put(&mut node, 1).unwrap();
+    node.settle(random, 50);
+    let mut lo = 2;
+    while !node.shards[0].stats().is_retired {
+        // Room may be short: errors isolate segments.
+        let _taken_or_not = put(&mut node, lo);
+        node.advance(1_000_000);
+        node.complete_one(random, Some(IoFault::NoSpace));
+        lo += 1;
+        assert!(lo < 1000, "four errors are the end");
+    }
+    // What is deleted from now on leaves no tombstone.
+    assert_eq!(node.shards[0].delete(hash(1), node.now), Delete::Refused);
+    node.poll(0);
+    node.settle(random, 50);
+    node.stop();
+    node
+}
+
+#[test]
+fn what_lay_on_a_given_up_partition_is_not_found_again() {
+    let mut random = SplitMix64::new(6);
+    let mut node = given_up(&mut random);
+    node.start(1);
+    node.settle(&mut random, 50);
+    assert_eq!(node.shards[0].lookup(hash(1), node.now), Lookup::Absent);
+    assert!(matches!(put(&mut node, 1), Ok(Append::Queued(_))));
+    node.settle(&mut random, 50);
+    node.stop();
+    node.start(1);
+    node.settle(&mut random, 50);
+    let found = node.shards[0].lookup(hash(1), node.now);
+    assert!(matches!(found, Lookup::Hit(_)), "it is a partition again");
+}
+
+#[test]
+fn mutant_given_up_partition_without_its_mark_is_seen() {
+    let mut random = SplitMix64::new(6);
+    let mut node = with(Mutation::GivenUpUnmarked, || given_up(&mut random));
+    node.start(1);
+    node.settle(&mut random, 50);
+    let found = node.shards[0].lookup(hash(1), node.now);
+    assert!(matches!(found, Lookup::Hit(_)), "deleted, and back");
+}
+
+#[test]
+fn own_partition_that_hangs_is_given_up_and_everything_is_a_miss() {
+    let mut random = SplitMix64::new(7);
+    let mut node = Node::new(1, 8, |_options| {});
+    put(&mut node, 1).unwrap();
+    node.settle(&mut random, 50);
+    put(&mut node, 2).unwrap();
+    node.advance(1_000_000);
+    assert!(!node.writes().is_empty(), "a group is under way");
+    node.hang(0);
+    node.advance(7_200_000_000_000);
+    let stats = node.shards[0].stats();
+    assert!(stats.is_retired);
+    assert_eq!(stats.hung, 1);
+    assert_eq!(node.shards[0].lookup(hash(1), node.now), Lookup::Absent);
+    assert_eq!(put(&mut node, 3), Err(AppendError::Retired));
+    let failed = |event: &Event| matches!(event, Event::Done(0, done) if done.result.is_err());
+    assert_eq!(node.events.iter().filter(|event| failed(event)).count(), 1);
 }
 
 #[test]

@@ -126,9 +126,16 @@ impl Node {
             secret: [8; 32],
             next_epoch: 1,
         });
+        let is_void = ours.iter().any(|superblock| superblock.is_given_up);
         let mut shapes = Vec::new();
         for (partition, found) in (0_u16..).zip(&found) {
             let superblock = match found {
+                Found::Ours(superblock) if is_void => {
+                    let [.., low, high] = identity.next_epoch.to_be_bytes();
+                    let mut format = [u8::try_from(partition).unwrap() + 40; 16];
+                    format[..3].copy_from_slice(&[1, low, high]);
+                    superblock.renewed(format)
+                },
                 Found::Ours(superblock) => *superblock,
                 Found::Blank => {
                     let format = [u8::try_from(partition).unwrap() + 40; 16];
