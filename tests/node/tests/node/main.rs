@@ -30,6 +30,8 @@ mod rings;
 #[cfg(test)]
 mod ssd;
 #[cfg(test)]
+mod ssd_drain;
+#[cfg(test)]
 mod ssd_faults;
 #[cfg(test)]
 mod ssd_kills;

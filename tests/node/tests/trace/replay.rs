@@ -1,6 +1,6 @@
 //! See the head of this binary.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use chariot_client::{Client, ClientStats, ConnectOptions, ReadPath, SetOptions};
@@ -36,25 +36,36 @@ const WHOLE: Scale = Scale {
 /// One replay at a time: they are compared, and four processes share two processors badly.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Waits for its turn: one replay at a time.
+pub(super) fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The blocks of each request; `None`, visibly, without a trace.
 fn requests(scale: Scale) -> Option<Vec<Vec<u64>>> {
-    let Some(path) = std::env::var_os("CHARIOT_TRACE") else {
+    let requests = recorded(scale.requests);
+    if requests.is_none() {
         eprintln!("SKIPPED: set CHARIOT_TRACE to a trace of JSON lines with hash_ids");
-        return None;
-    };
+    }
+    requests
+}
+
+/// The blocks of each of the first `requests` of the recorded trace; `None` without one.
+pub(super) fn recorded(requests: usize) -> Option<Vec<Vec<u64>>> {
+    let path = std::env::var_os("CHARIOT_TRACE")?;
     let text = std::fs::read_to_string(path).unwrap();
     let blocks = |line: &str| {
         let request: serde_json::Value = serde_json::from_str(line).unwrap();
         let ids = request["hash_ids"].as_array().unwrap();
         ids.iter().map(|id| id.as_u64().unwrap()).collect()
     };
-    Some(text.lines().take(scale.requests).map(blocks).collect())
+    Some(text.lines().take(requests).map(blocks).collect())
 }
 
 /// What a replay saw.
-struct Seen {
-    ratio: f64,
-    stats: ClientStats,
+pub(super) struct Seen {
+    pub(super) ratio: f64,
+    pub(super) stats: ClientStats,
 }
 
 fn block(id: u64, len: usize) -> Vec<u8> {
@@ -65,7 +76,7 @@ fn block(id: u64, len: usize) -> Vec<u8> {
 }
 
 /// Longest prefix, read it, write the rest; as an engine of inference does.
-fn replay(client: &Client, requests: &[Vec<u64>], block_bytes: usize) -> Seen {
+pub(super) fn replay(client: &Client, requests: &[Vec<u64>], block_bytes: usize) -> Seen {
     let (mut lookups, mut hits) = (0_u64, 0_u64);
     for ids in requests {
         let names: Vec<String> = ids.iter().map(|id| format!("block/{id}")).collect();
@@ -131,7 +142,7 @@ fn compare(policy: &str, scale: Scale) {
     let Some(requests) = requests(scale) else {
         return;
     };
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let ring = run(policy, ReadPath::Ring, &requests, scale.block_bytes);
     let index = run(policy, ReadPath::Index, &requests, scale.block_bytes);
     let reads = |stats: ClientStats| stats.hits + stats.misses;
