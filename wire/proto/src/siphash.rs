@@ -1,10 +1,10 @@
 //! SipHash-2-4 with 128 bits of output, over bytes that are all there: what every call on a key
 //! begins with.
 //!
-//! From the description (J.-P. Aumasson, D. J. Bernstein, "`SipHash`: a fast short-input PRF", 2012)
-//! and the 128-bit variant of its authors. A general hasher keeps what it was fed between calls; a
-//! third of the instructions for a short key went there. A test compares this one with such a
-//! hasher.
+//! From the description (J.-P. Aumasson, D. J. Bernstein, "`SipHash`: a fast short-input PRF",
+//! 2012) and the 128-bit variant of its authors. A general hasher keeps what it was fed between
+//! calls; a tenth of the instructions for a short key went there. A test compares this one with
+//! such a hasher.
 
 /// Says that 128 bits are wanted.
 const WIDE: u64 = 0xee;

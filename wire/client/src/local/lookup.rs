@@ -312,9 +312,12 @@ impl LocalSession {
     fn prefetch(&self, ops: &[Op]) {
         if let [port] = &*self.ports {
             // The index's own words stay in registers.
-            ops.iter().for_each(|op| port.index.prefetch(op.hash.hi));
-            ops.iter()
-                .for_each(|op| port.index.prefetch_record(op.hash.hi));
+            for op in ops {
+                port.index.prefetch(op.hash.hi);
+            }
+            for op in ops {
+                port.index.prefetch_record(op.hash.hi);
+            }
             return;
         }
         for op in ops {
