@@ -130,6 +130,16 @@ impl Core {
         if let Some(result) = self.view_here(key, options) {
             return result;
         }
+        self.view_one_asked(mode, key, options).await
+    }
+
+    /// [`Self::view_one`] of a key that the index was asked about before.
+    pub(crate) async fn view_one_asked(
+        &self,
+        mode: Mode,
+        key: &[u8],
+        options: &GetOptions,
+    ) -> Result<Option<View>, Error> {
         let mut out = [Ok(None)];
         self.view(mode, &[key], options, &mut out).await;
         let [result] = out;
@@ -157,6 +167,16 @@ impl Core {
         if let Some(result) = self.ask_here(question, key) {
             return result;
         }
+        self.ask_one_asked(mode, question, key).await
+    }
+
+    /// [`Self::ask_one`] of a key that the index was asked about before.
+    pub(crate) async fn ask_one_asked(
+        &self,
+        mode: Mode,
+        question: Question,
+        key: &[u8],
+    ) -> Result<Option<u64>, Error> {
         let mut out = [Ok(None)];
         self.ask(mode, question, &[key], &mut out).await;
         let [result] = out;

@@ -215,7 +215,11 @@ impl Client {
     ///
     /// As [`Client::get`].
     pub fn view_with(&self, key: &[u8], options: &GetOptions) -> Result<Option<View>, Error> {
-        block(self.core.view_one(Mode::Blocking, key, options))
+        // A hit returns without the state of a call that may wait.
+        match self.core.view_here(key, options) {
+            Some(result) => result,
+            None => self.view_asked(key, options),
+        }
     }
 
     /// Lends the bytes of many keys in place; one result per key, in order.
@@ -308,8 +312,22 @@ impl Client {
         &self.core
     }
 
+    #[inline]
     fn ask_one(&self, question: Question, key: &[u8]) -> Result<Option<u64>, Error> {
-        block(self.core.ask_one(Mode::Blocking, question, key))
+        match self.core.ask_here(question, key) {
+            Some(result) => result,
+            None => self.ask_one_asked(question, key),
+        }
+    }
+
+    #[cold]
+    fn view_asked(&self, key: &[u8], options: &GetOptions) -> Result<Option<View>, Error> {
+        block(self.core.view_one_asked(Mode::Blocking, key, options))
+    }
+
+    #[cold]
+    fn ask_one_asked(&self, question: Question, key: &[u8]) -> Result<Option<u64>, Error> {
+        block(self.core.ask_one_asked(Mode::Blocking, question, key))
     }
 
     fn ask_many(&self, question: Question, keys: &[&[u8]]) -> Vec<Result<Option<u64>, Error>> {

@@ -138,6 +138,7 @@ impl Core {
 
     /// What the index of a local session says about one key, without the machinery of a call that
     /// may have to wait and without a hold on the session. `None`: the whole call is needed.
+    #[inline]
     fn here<T>(
         &self,
         ask: impl FnOnce(&Arc<LocalSession>) -> Option<Result<Option<T>, Error>>,
@@ -158,6 +159,7 @@ impl Core {
         Some(answer)
     }
 
+    #[inline]
     pub(crate) fn read_here(
         &self,
         key: &[u8],
@@ -167,6 +169,7 @@ impl Core {
         self.here(|session| session.read_here(key, options, sink))
     }
 
+    #[inline]
     pub(crate) fn view_here(
         &self,
         key: &[u8],
@@ -175,6 +178,7 @@ impl Core {
         self.here(|session| session.view_here(key, options))
     }
 
+    #[inline]
     pub(crate) fn ask_here(
         &self,
         question: Question,

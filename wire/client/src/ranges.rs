@@ -26,19 +26,25 @@ impl Range {
     }
 
     /// First byte and length in a value of `value_len` bytes.
+    #[inline]
     pub(crate) fn within(self, value_len: u64) -> Result<(u64, u64), Error> {
         let rest = value_len.checked_sub(self.offset);
         let len = rest.map(|rest| self.len.unwrap_or(rest));
         match (rest, len) {
             (Some(rest), Some(len)) if len <= rest => Ok((self.offset, len)),
-            _ => Err(Error::new(
-                Status::RangeInvalid,
-                format!(
-                    "a range from byte {} is not inside {value_len} bytes",
-                    self.offset
-                ),
-            )),
+            _ => Err(self.outside(value_len)),
         }
+    }
+
+    #[cold]
+    fn outside(self, value_len: u64) -> Error {
+        Error::new(
+            Status::RangeInvalid,
+            format!(
+                "a range from byte {} is not inside {value_len} bytes",
+                self.offset
+            ),
+        )
     }
 }
 

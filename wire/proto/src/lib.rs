@@ -28,6 +28,7 @@ mod frame;
 mod key;
 mod mode;
 mod opcode;
+mod siphash;
 mod status;
 mod version;
 

@@ -51,6 +51,7 @@ impl ForkGuard {
         self.word().load(Ordering::Relaxed) == 1
     }
 
+    #[inline]
     fn word(&self) -> &AtomicU32 {
         // SAFETY: the page is mapped, zeroed or one, aligned to its size, and lives as long as
         // self.

@@ -264,6 +264,7 @@ impl LifeView {
 }
 
 /// Whether a word says that its daemon lives.
+#[inline]
 pub(crate) fn is_alive(word: u32) -> bool {
     word & libc::FUTEX_TID_MASK != 0 && word & libc::FUTEX_OWNER_DIED == 0
 }

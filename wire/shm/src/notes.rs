@@ -37,6 +37,7 @@ impl<M: Memory> NoteWriter<M> {
     }
 
     /// Leaves a note that `record` was read at `generation`. Never waits; may be lost.
+    #[inline]
     pub fn note(&self, record: u32, generation: u64) {
         let position = self.rw.add32(self.area + rw::NOTE_TAIL, 1);
         let word = (u64::from(record) << 32) | (generation & u64::from(u32::MAX));

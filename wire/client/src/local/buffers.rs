@@ -24,6 +24,7 @@ pub(crate) struct PinnedBytes {
 
 impl PinnedBytes {
     /// Takes over a pin; the range was checked against the arena and lies in the pinned extent.
+    #[inline]
     pub(super) fn new(
         session: Arc<LocalSession>,
         shard: u16,

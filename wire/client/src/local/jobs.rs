@@ -125,6 +125,11 @@ pub(super) fn copy_out(
 ///
 /// # Errors
 /// `RangeInvalid`.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "a view is seven words, which its caller would copy"
+)]
 pub(super) fn make_view(
     session: &Arc<LocalSession>,
     port: &ShardPort,

@@ -80,28 +80,94 @@ impl LocalSession {
         if self.terms.read_path == ReadPath::Ring {
             return;
         }
-        if ops.len() == 1 {
-            return self.look_up_chunk::<1>(0, ops, pin_kind, &mut answer);
+        if let [op] = ops {
+            if !op.is_finished() {
+                let (port, found) = self.look_up_one(op.hash, pin_kind);
+                if !matches!(found, Found::AskShard) && answer(0, port, found) {
+                    op.finish();
+                }
+            }
+            return;
         }
         let mut first = 0;
         for chunk in ops.chunks_mut(CHUNK) {
             self.prefetch(chunk);
-            self.look_up_chunk::<CHUNK>(first, chunk, pin_kind, &mut answer);
+            self.look_up_chunk(first, chunk, pin_kind, &mut answer);
             first += chunk.len();
         }
     }
 
-    /// One chunk of at most `N` ops, of which the first is op `first` of the call.
-    fn look_up_chunk<'a, const N: usize>(
+    /// Looks one key up: the steps of [`Self::look_up_chunk`], in the same order, without its
+    /// tables.
+    pub(super) fn look_up_one(&self, hash: KeyHash, pin_kind: PinKind) -> (&ShardPort, Found<'_>) {
+        let port = self.port_of(hash);
+        if self.terms.read_path == ReadPath::Ring {
+            return (port, Found::AskShard);
+        }
+        match self.find(port, hash, pin_kind) {
+            Found::Pinned(pin, candidate) => match self.settle(port, pin, &candidate) {
+                Some(pin) => (port, Found::Pinned(pin, candidate)),
+                None => (port, Found::AskShard),
+            },
+            found if self.is_alive() => (port, found),
+            _ => (port, Found::AskShard),
+        }
+    }
+
+    /// Looks one key up that is likely here; `None` says nothing, [`Self::look_up_one`] knows.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the answer is ten words, which its caller would copy twice"
+    )]
+    pub(super) fn hit<'a>(
+        &self,
+        port: &'a ShardPort,
+        hash: KeyHash,
+        pin_kind: PinKind,
+    ) -> Option<(HeldPin<'a>, Candidate)> {
+        if self.terms.read_path == ReadPath::Ring {
+            return None;
+        }
+        let candidate = port.index.find_here(hash.hi, hash.lo)?;
+        let pin = self.pin(port, &candidate, pin_kind)?;
+        let pin = self.settle(port, pin, &candidate)?;
+        Some((pin, candidate))
+    }
+
+    /// What follows on a pin: the fence, the second look, the life word; and a note.
+    #[inline]
+    fn settle<'a>(
+        &self,
+        port: &ShardPort,
+        pin: HeldPin<'a>,
+        candidate: &Candidate,
+    ) -> Option<HeldPin<'a>> {
+        switches::fence(port.pins());
+        if !port.index.recheck_by(candidate, clock::coarse_ms) && switches::is_off(Switch::Recheck)
+        {
+            return None;
+        }
+        switches::between_recheck_and_life();
+        if !self.is_alive() {
+            return None;
+        }
+        port.notes
+            .note(candidate.record.get(), candidate.generation);
+        Some(pin)
+    }
+
+    /// One chunk of at most [`CHUNK`] ops, of which the first is op `first` of the call.
+    fn look_up_chunk<'a>(
         &'a self,
         first: usize,
         ops: &mut [Op],
         pin_kind: PinKind,
         answer: &mut impl FnMut(usize, &ShardPort, Found<'a>) -> bool,
     ) {
-        assert!(ops.len() <= N, "a chunk fits");
-        let mut found = [const { Found::AskShard }; N];
-        let mut shards = [0; N];
+        assert!(ops.len() <= CHUNK, "a chunk fits");
+        let mut found = [const { Found::AskShard }; CHUNK];
+        let mut shards = [0; CHUNK];
         let mut pinned = None;
         for (op, (found, shard)) in ops.iter().zip(found.iter_mut().zip(&mut shards)) {
             if op.is_finished() {
@@ -190,38 +256,70 @@ impl LocalSession {
         }
     }
 
+    /// Says how long the value of a key is that is likely here; `None` says nothing,
+    /// [`Self::peek`] knows.
+    #[inline]
+    pub(super) fn peek_hit(&self, hash: KeyHash) -> Option<u64> {
+        if self.terms.read_path == ReadPath::Ring {
+            return None;
+        }
+        let index = &self.port_of(hash).index;
+        let candidate = index.find_here(hash.hi, hash.lo)?;
+        let holds = index.recheck_by(&candidate, clock::coarse_ms) && self.is_alive();
+        holds.then_some(candidate.len)
+    }
+
+    #[inline]
     fn find<'a>(&self, port: &'a ShardPort, hash: KeyHash, pin_kind: PinKind) -> Found<'a> {
         match port.index.find(hash.hi, hash.lo) {
             Lookup::Absent if self.terms.has_lower_tier => Found::AskShard,
             Lookup::Absent => Found::Absent,
-            Lookup::Here(candidate) => {
-                let inside = candidate
-                    .extent
-                    .checked_add(candidate.len)
-                    .is_some_and(|end| end <= self.arena().len());
-                // Before its ring is open, the shard does not look at this session's pins.
-                if !inside || port.bell.get().is_none() {
-                    return Found::AskShard;
-                }
-                switches::between_find_and_pin();
-                let slot = match pin_kind {
-                    PinKind::View => port.pins().acquire(candidate.extent),
-                    PinKind::Transient => port.pins().acquire_transient(candidate.extent),
-                    PinKind::None => None,
-                };
-                slot.map_or(Found::AskShard, |slot| {
-                    let pin = HeldPin {
-                        pins: port.pins(),
-                        slot: Some(slot),
-                    };
-                    Found::Pinned(pin, candidate)
-                })
+            Lookup::Here(candidate) => match self.pin(port, &candidate, pin_kind) {
+                Some(pin) => Found::Pinned(pin, candidate),
+                None => Found::AskShard,
             },
             Lookup::Elsewhere(_) | Lookup::Unsettled => Found::AskShard,
         }
     }
 
+    /// Pins what was found, if that is worth anything and there is room.
+    #[inline]
+    fn pin<'a>(
+        &self,
+        port: &'a ShardPort,
+        candidate: &Candidate,
+        pin_kind: PinKind,
+    ) -> Option<HeldPin<'a>> {
+        let end = candidate.extent.checked_add(candidate.len);
+        let inside = end.is_some_and(|end| end <= self.arena().len());
+        // Before its ring is open, the shard does not look at this session's pins.
+        if !inside || port.bell.get().is_none() {
+            return None;
+        }
+        switches::between_find_and_pin();
+        let slot = match pin_kind {
+            PinKind::View => port.pins().acquire(candidate.extent),
+            PinKind::Transient => port.pins().acquire_transient(candidate.extent),
+            PinKind::None => None,
+        };
+        slot.map(|slot| HeldPin {
+            pins: port.pins(),
+            slot: Some(slot),
+        })
+    }
+
+    #[inline]
     fn prefetch(&self, ops: &[Op]) {
+        if let [port] = &*self.ports {
+            // The index's own words stay in registers.
+            for op in ops {
+                port.index.prefetch(op.hash.hi);
+            }
+            for op in ops {
+                port.index.prefetch_record(op.hash.hi);
+            }
+            return;
+        }
         for op in ops {
             self.port_of(op.hash).index.prefetch(op.hash.hi);
         }
@@ -230,7 +328,8 @@ impl LocalSession {
         }
     }
 
-    fn port_of(&self, hash: KeyHash) -> &ShardPort {
+    #[inline]
+    pub(super) fn port_of(&self, hash: KeyHash) -> &ShardPort {
         self.port(hash.shard(self.shard_count()))
     }
 }

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chariot_proto::{KeyHash, Status, check_key};
+use chariot_proto::{KeyError, KeyHash, Status, check_key};
 
 use super::engine::{Deadline, Engine, Job, Lane, Op};
 use super::jobs::{AskJob, ReadJob, ReadPlan, ViewJob, copy_out, make_view, read_deadline};
@@ -203,50 +203,63 @@ impl LocalSession {
         options: &GetOptions,
         sink: &mut dyn Sink,
     ) -> Option<Result<Option<usize>, Error>> {
-        let op = self.op(key).ok()?;
-        let mut answer = None;
-        self.look_up(&mut [op], PinKind::Transient, |index, _port, found| {
-            answer = match found {
-                Found::Pinned(pin, candidate) => {
-                    let value = (candidate.extent, candidate.len);
-                    let copied = copy_out(self, sink, index, Range::of(options), value);
-                    drop(pin);
-                    Some(copied.map(Some))
-                },
-                Found::Absent if options.wait.is_none() => Some(Ok(None)),
-                Found::Absent | Found::AskShard => None,
-            };
-            true
-        });
-        answer
+        let hash = self.checked_hash(key).ok()?;
+        let (range, port) = (Range::of(options), self.port_of(hash));
+        let (pin, candidate) = match self.hit(port, hash, PinKind::Transient) {
+            Some(hit) => hit,
+            None => match self.look_up_one(hash, PinKind::Transient).1 {
+                Found::Pinned(pin, candidate) => (pin, candidate),
+                Found::Absent if options.wait.is_none() => return Some(Ok(None)),
+                Found::Absent | Found::AskShard => return None,
+            },
+        };
+        let copied = copy_out(self, sink, 0, range, (candidate.extent, candidate.len));
+        drop(pin);
+        Some(copied.map(Some))
     }
 
     /// Lends a value in place when the index has it; `None`: see [`LocalSession::view`].
+    #[inline]
     pub(crate) fn view_here(
         self: &Arc<Self>,
         key: &[u8],
         options: &GetOptions,
     ) -> Option<Result<Option<View>, Error>> {
-        let op = self.op(key).ok()?;
-        let mut answer = None;
-        self.look_up(&mut [op], PinKind::View, |_index, port, found| {
-            answer = match found {
-                Found::Pinned(pin, candidate) => {
-                    let value = (candidate.extent, candidate.len, candidate.version);
-                    let pin = (pin.keep(), PinKind::View);
-                    Some(make_view(self, port, Range::of(options), pin, value).map(Some))
-                },
-                Found::Absent if options.wait.is_none() => Some(Ok(None)),
-                Found::Absent | Found::AskShard => None,
-            };
-            true
-        });
-        answer
+        let hash = self.checked_hash(key).ok()?;
+        let (range, port) = (Range::of(options), self.port_of(hash));
+        if let Some((pin, candidate)) = self.hit(port, hash, PinKind::View) {
+            let value = (candidate.extent, candidate.len, candidate.version);
+            let pin = (pin.keep(), PinKind::View);
+            return Some(make_view(self, port, range, pin, value).map(Some));
+        }
+        self.view_no_hit(hash, options)
+    }
+
+    #[inline(never)]
+    fn view_no_hit(
+        self: &Arc<Self>,
+        hash: KeyHash,
+        options: &GetOptions,
+    ) -> Option<Result<Option<View>, Error>> {
+        match self.look_up_one(hash, PinKind::View) {
+            (port, Found::Pinned(pin, candidate)) => {
+                let value = (candidate.extent, candidate.len, candidate.version);
+                let pin = (pin.keep(), PinKind::View);
+                Some(make_view(self, port, Range::of(options), pin, value).map(Some))
+            },
+            (_, Found::Absent) if options.wait.is_none() => Some(Ok(None)),
+            (_, Found::Absent | Found::AskShard) => None,
+        }
     }
 
     /// Says how long a value is when the index knows; `None`: see [`LocalSession::ask`].
+    #[inline]
     pub(crate) fn ask_here(&self, key: &[u8]) -> Option<Result<Option<u64>, Error>> {
-        match self.peek(self.op(key).ok()?.hash) {
+        let hash = self.checked_hash(key).ok()?;
+        if let Some(len) = self.peek_hit(hash) {
+            return Some(Ok(Some(len)));
+        }
+        match self.peek(hash) {
             Peeked::AskShard => None,
             Peeked::Absent => Some(Ok(None)),
             Peeked::Len(len) => Some(Ok(Some(len))),
@@ -394,9 +407,19 @@ impl LocalSession {
         Ok(count)
     }
 
+    #[inline]
     pub(super) fn op(&self, key: &[u8]) -> Result<Op, Error> {
-        check_key(key).map_err(|error| Error::new(error.status(), error.to_string()))?;
-        Ok(Op::new(self.hash(key)))
+        match self.checked_hash(key) {
+            Ok(hash) => Ok(Op::new(hash)),
+            Err(error) => Err(no_key(error)),
+        }
+    }
+
+    /// The hash of what is a key.
+    #[inline]
+    fn checked_hash(&self, key: &[u8]) -> Result<KeyHash, KeyError> {
+        check_key(key)?;
+        Ok(self.hash(key))
     }
 
     fn check_value(&self, len: u64) -> Result<(), Error> {
@@ -480,6 +503,12 @@ impl LocalSession {
             Err(error) => engine.fail_rest(&error),
         }
     }
+}
+
+/// What the caller hears of a key that is none.
+#[cold]
+fn no_key(error: KeyError) -> Error {
+    Error::new(error.status(), error.to_string())
 }
 
 /// The ops of a call: one lives on the stack.

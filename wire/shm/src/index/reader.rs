@@ -27,8 +27,8 @@ use super::writer::IndexWriter;
 #[cfg(not(loom))]
 use crate::Mapping;
 
-/// Times a probe is repeated because the table moved under it.
-const FIND_TRIES: u32 = if cfg!(loom) { 3 } else { 64 };
+/// Times a probe is repeated because the table moved under it, after the first look.
+const FIND_TRIES: u32 = if cfg!(loom) { 2 } else { 64 };
 /// Longest chain a reader follows; a keyed hash makes chains of two or three.
 const CHAIN_MAX: u32 = 4096;
 
@@ -142,6 +142,41 @@ impl IndexReader {
     /// Looks a key up: one bucket line, one record line, in bounded time.
     #[inline]
     pub fn find(&self, hi: u64, lo: u64) -> Lookup {
+        match self.find_here(hi, lo) {
+            Some(candidate) => Lookup::Here(candidate),
+            None => self.find_otherwise(hi, lo),
+        }
+    }
+
+    /// The first half of [`Self::find`], for callers to whom a hit's instructions matter: one look
+    /// at the first line of the key's chain. `None` says nothing; [`Self::find_otherwise`] knows.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the answer is nine words, which its caller would copy twice"
+    )]
+    pub fn find_here(&self, hi: u64, lo: u64) -> Option<Candidate> {
+        let word = self.table.word();
+        if word.buckets() == 0 {
+            return None;
+        }
+        let bucket = self.table.bucket(bucket_of(hi, word.buckets()))?;
+        for slot in bucket.matches(tag_of(hi)) {
+            let id = RecordId::new(bucket.record(slot))?;
+            // A candidate is good by its record alone, whatever the table does meanwhile.
+            if let RecordRead::Found(generation, words) =
+                self.table.record(id.get())?.try_read_if(hi, lo)
+            {
+                let candidate = Candidate::new(id, generation, &words);
+                return (words.state == RecordState::Here).then_some(candidate);
+            }
+        }
+        None
+    }
+
+    /// The second half of [`Self::find`]: everything.
+    #[inline(never)]
+    pub fn find_otherwise(&self, hi: u64, lo: u64) -> Lookup {
         for _ in 0..FIND_TRIES {
             match self.probe(hi, lo) {
                 Probe::Found(lookup) => return lookup,
@@ -218,20 +253,13 @@ impl IndexReader {
         };
         let head = first.head();
         let tag = tag_of(hi);
-        let mut bucket = first;
-        for _ in 0..CHAIN_MAX {
-            match self.probe_line(bucket, tag, hi, lo) {
-                Probe::Absent => {},
-                other => return other,
-            }
-            let link = bucket.link();
-            if link == 0 {
-                break;
-            }
-            let Some(next) = self.table.overflow(link) else {
-                return Probe::Again;
-            };
-            bucket = next;
+        match self.probe_line(first, tag, hi, lo) {
+            Probe::Absent => {},
+            other => return other,
+        }
+        match self.probe_overflow(first.link(), tag, hi, lo) {
+            Probe::Absent => {},
+            other => return other,
         }
         fence(Step::ProbeFence, Acquire);
         let moved = !head.is_multiple_of(2) || first.head_again() != head;
@@ -240,6 +268,25 @@ impl IndexReader {
         }
         if self.table.word_again() != word && kept(Step::TableRecheck) {
             return Probe::Again;
+        }
+        Probe::Absent
+    }
+
+    /// Looks through the overflow buckets from `link` on (0 = there are none); `Absent` = in none
+    /// of them.
+    #[inline(never)]
+    fn probe_overflow(&self, mut link: u32, tag: u16, hi: u64, lo: u64) -> Probe {
+        for _ in 1..CHAIN_MAX {
+            if link == 0 {
+                break;
+            }
+            let Some(bucket) = self.table.overflow(link) else {
+                return Probe::Again;
+            };
+            match self.probe_line(bucket, tag, hi, lo) {
+                Probe::Absent => link = bucket.link(),
+                other => return other,
+            }
         }
         Probe::Absent
     }

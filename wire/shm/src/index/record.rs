@@ -109,6 +109,7 @@ impl RecordWords {
     }
 
     /// Decodes words; an unknown state reads as a tombstone, which sends the reader to the daemon.
+    #[inline]
     fn decode(words: [u64; 5]) -> Self {
         let state = (low16(words[0] >> 40) & 0xff) as u8;
         Self {
@@ -148,21 +149,41 @@ impl Record<'_> {
     /// not yet) the key's.
     #[inline]
     pub(crate) fn read_if(self, hi: u64, lo: u64) -> RecordRead {
-        for _ in 0..READ_TRIES {
-            let generation = self.0.load(0, order(Step::RecordSee, Acquire));
-            if self.0.load(1, Relaxed) != hi || self.0.load(2, Relaxed) != lo {
-                return RecordRead::Other;
-            }
-            let words = std::array::from_fn(|at| self.0.load(3 + at, Relaxed));
-            fence(Step::RecordReadFence, Acquire);
-            let after = self.0.load(0, Relaxed);
-            let unchanged = after == generation && generation.is_multiple_of(2);
-            if unchanged || !kept(Step::RecordRecheck) {
-                return RecordRead::Found(generation, RecordWords::decode(words));
-            }
+        match self.try_read_if(hi, lo) {
+            RecordRead::Busy => self.read_again_if(hi, lo),
+            read => read,
+        }
+    }
+
+    /// The tries after the first.
+    #[cold]
+    fn read_again_if(self, hi: u64, lo: u64) -> RecordRead {
+        for _ in 1..READ_TRIES {
             spin();
+            match self.try_read_if(hi, lo) {
+                RecordRead::Busy => {},
+                read => return read,
+            }
         }
         RecordRead::Busy
+    }
+
+    /// One try of [`Self::read_if`].
+    #[inline]
+    pub(super) fn try_read_if(self, hi: u64, lo: u64) -> RecordRead {
+        let generation = self.0.load(0, order(Step::RecordSee, Acquire));
+        if self.0.load(1, Relaxed) != hi || self.0.load(2, Relaxed) != lo {
+            return RecordRead::Other;
+        }
+        let words = std::array::from_fn(|at| self.0.load(3 + at, Relaxed));
+        fence(Step::RecordReadFence, Acquire);
+        let after = self.0.load(0, Relaxed);
+        let unchanged = after == generation && generation.is_multiple_of(2);
+        if unchanged || !kept(Step::RecordRecheck) {
+            RecordRead::Found(generation, RecordWords::decode(words))
+        } else {
+            RecordRead::Busy
+        }
     }
 
     /// The generation as another thread may see it at this moment.

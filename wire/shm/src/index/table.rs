@@ -75,12 +75,14 @@ impl Table {
             .map(|line| Record(self.lines.line(line)))
     }
 
+    #[inline]
     pub(crate) fn prefetch_bucket(&self, number: u32) {
         if let Some(line) = self.geometry.bucket_line(number) {
             self.lines.prefetch(line);
         }
     }
 
+    #[inline]
     pub(crate) fn prefetch_record(&self, id: u32) {
         if let Some(line) = self.geometry.record_line(id) {
             self.lines.prefetch(line);

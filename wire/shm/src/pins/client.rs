@@ -46,16 +46,19 @@ impl<M: Memory> PinTable<M> {
     /// Pins the extent that starts at byte `extent` of the arena for a view. The caller then either
     /// fences ([`Self::fence`]) and re-checks the record, or consumes the completion that named it.
     /// `None`: all view slots are held.
+    #[inline]
     pub fn acquire(&self, extent: u64) -> Option<PinSlot> {
         self.acquire_in(Range::View, extent)
     }
 
     /// Pins like [`Self::acquire`], for the microseconds of a copy.
+    #[inline]
     pub fn acquire_transient(&self, extent: u64) -> Option<PinSlot> {
         self.acquire_in(Range::Transient, extent)
     }
 
     /// Fences between the storing of any number of pins and the re-check of their records.
+    #[inline]
     pub fn fence(&self) {
         self.rw.fence(Step::PinFence);
     }
@@ -69,6 +72,7 @@ impl<M: Memory> PinTable<M> {
         clippy::needless_pass_by_value,
         reason = "a slot is given up by its release"
     )]
+    #[inline]
     pub fn release(&self, slot: PinSlot) {
         let slot = slot.0;
         assert!(slot < M::PIN_SLOTS);
@@ -100,26 +104,41 @@ impl<M: Memory> PinTable<M> {
             .sum()
     }
 
+    #[inline]
     fn acquire_in(&self, range: Range, extent: u64) -> Option<PinSlot> {
         let slot = self.take_free(range)?;
+        Some(self.store_pin(slot, extent))
+    }
+
+    #[inline]
+    fn store_pin(&self, slot: u32, extent: u64) -> PinSlot {
         let high_water = self.area + rw::PIN_HIGH_WATER;
         if self.rw.load32(high_water) <= slot && self.rw.keeps(Step::RaiseHighWater) {
             self.rw.max32(high_water, slot + 1);
         }
         self.rw
             .store64(self.area + rw::PINS + slot as usize * 8, pin_word(extent));
-        Some(PinSlot(slot))
+        PinSlot(slot)
     }
 
     /// Takes the lowest free slot that the hint leads to: low slots keep the high water, and with
     /// it the shard's scan, small. The hint is only a hint: a search that finds nothing behind it
     /// looks before it.
+    #[inline]
     fn take_free(&self, range: Range) -> Option<u32> {
         let first = Self::first_word(range);
-        let count = match range {
-            Range::Transient => M::PIN_SLOTS_TRANSIENT / 64,
-            Range::View => (M::PIN_SLOTS - M::PIN_SLOTS_TRANSIENT) / 64,
-        };
+        let hint = self.hint(range).load(Ordering::Relaxed);
+        if hint < Self::words(range)
+            && let Some(bit) = self.take_bit(first + hint)
+        {
+            return Some((first + hint) * 64 + bit);
+        }
+        self.search(range)
+    }
+
+    #[cold]
+    fn search(&self, range: Range) -> Option<u32> {
+        let (first, count) = (Self::first_word(range), Self::words(range));
         let hint = self.hint(range).load(Ordering::Relaxed).min(count);
         for word in (hint..count).chain(0..hint) {
             if let Some(bit) = self.take_bit(first + word) {
@@ -132,6 +151,7 @@ impl<M: Memory> PinTable<M> {
         None
     }
 
+    #[inline]
     fn take_bit(&self, word: u32) -> Option<u32> {
         let order = self.order(Step::TakeSlot, Ordering::Acquire);
         let word = &self.held[word as usize];
@@ -147,6 +167,16 @@ impl<M: Memory> PinTable<M> {
         None
     }
 
+    /// Words of `held` that a range has.
+    #[inline]
+    fn words(range: Range) -> u32 {
+        match range {
+            Range::Transient => M::PIN_SLOTS_TRANSIENT / 64,
+            Range::View => (M::PIN_SLOTS - M::PIN_SLOTS_TRANSIENT) / 64,
+        }
+    }
+
+    #[inline]
     fn first_word(range: Range) -> u32 {
         match range {
             Range::Transient => 0,
@@ -154,6 +184,7 @@ impl<M: Memory> PinTable<M> {
         }
     }
 
+    #[inline]
     fn hint(&self, range: Range) -> &AtomicU32 {
         match range {
             Range::Transient => &self.hints[0],
@@ -161,6 +192,7 @@ impl<M: Memory> PinTable<M> {
         }
     }
 
+    #[inline]
     fn order(&self, step: Step, order: Ordering) -> Ordering {
         if self.rw.keeps(step) {
             order

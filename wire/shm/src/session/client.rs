@@ -109,6 +109,7 @@ impl ClientSession {
     }
 
     /// Says whether the daemon refuses this session's requests.
+    #[inline]
     pub fn is_expelled(&self) -> bool {
         self.ro.load32(ro::EXPELLED) != 0
     }
