@@ -1,9 +1,9 @@
 //! Fuzzing of what a peer can send (`checks.rs`) and of what a client or a daemon can write into
 //! shared memory (`session.rs`): each says what must hold.
 //!
-//! `cargo fuzz run frame_header --sanitizer none` works on stable, from `wire/`. A new finding goes
-//! into `corpus/<target>/` and is replayed by `cargo test -p chariot-proto -p chariot-shm` from
-//! then on.
+//! `cargo fuzz run frame_header --fuzz-dir wire/fuzz --sanitizer none` works on stable, from the
+//! repository's root. A new finding goes into `corpus/<target>/` and is replayed by
+//! `cargo test -p chariot-proto -p chariot-shm` from then on.
 #![forbid(unsafe_code)]
 
 mod checks;
