@@ -40,6 +40,8 @@ ROWS = [
     ("remote get 1 MiB", "--op get --size 1MiB --keys 1000 --transport tcp", "ratio", ">= 0.75 x loopback TCP"),
     ("remote get 1 MiB, no checksum", "--op get --size 1MiB --keys 1000 --transport tcp --no-checksum",
      "ratio", ">= 0.95 x loopback TCP"),
+    ("remote get 1 MiB, two connections, no checksum",
+     "--op get --size 1MiB --keys 1000 --transport tcp --no-checksum --clients 2", "ratio", ">= 0.95 x loopback TCP"),
     ("remote mget 8 x 1 MiB, no checksum",
      "--op mget --batch 8 --size 1MiB --keys 1000 --transport tcp --no-checksum", "ratio", ">= 0.95 x loopback TCP"),
     ("mixed 4 KiB", "--op mixed", "p50", "none"),

@@ -1,7 +1,7 @@
 //! Copies in and out of shared memory, and their checksums: one place that names
 //! `chariot_shm::copy`.
 
-pub(crate) use chariot_shm::copy::{copy, copy_with_crc, crc32c_append};
+pub(crate) use chariot_shm::copy::{copy, copy_with_crc_append, crc32c_append};
 
 /// The CRC32C of private memory.
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {

@@ -12,6 +12,7 @@ mod arena;
 mod birth;
 mod buffers;
 mod driver;
+mod early_bell;
 mod engine;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use chariot_proto::KeyHash;
 use chariot_shm::{SubmissionWords, clock};
 
+use super::early_bell::EarlyBell;
 use super::port::{Done, PortState, Ticket};
 use super::{LocalSession, ShardPort};
 use crate::error::Error;
@@ -156,8 +157,13 @@ pub(super) trait Job {
     /// Decides about op `index`, under the port's lock.
     fn prepare(&mut self, index: usize, op: &Op, port: &mut PortState) -> Step;
 
-    /// Copies what op `index` needs, outside the lock.
-    fn stage(&mut self, _index: usize) {
+    /// How many bytes [`Self::stage`] will copy for op `index`.
+    fn stage_len(&self, _index: usize) -> usize {
+        unreachable!("only writes stage");
+    }
+
+    /// Copies what op `index` needs, outside the lock, and rings where `bell` says.
+    fn stage(&mut self, _index: usize, _bell: &mut EarlyBell<'_>) {
         unreachable!("only writes stage");
     }
 
@@ -406,8 +412,11 @@ impl<'a, J: Job> Engine<'a, J> {
                 },
             }
         }
-        for &index in &harvest.staged[..harvest.staged_count] {
-            self.job.stage(index as usize);
+        let staged = &harvest.staged[..harvest.staged_count];
+        let lens = staged.iter().map(|&at| self.job.stage_len(at as usize));
+        let mut bell = EarlyBell::new(port, lens.sum());
+        for &index in staged {
+            self.job.stage(index as usize, &mut bell);
         }
         // Backwards, so that the first one ends up in front.
         for &index in harvest.staged[..harvest.staged_count].iter().rev() {

@@ -173,6 +173,11 @@ impl PortState {
         ring.must_ring_bell()
     }
 
+    /// Says whether the shard does not poll this ring, as far as can be told without a fence.
+    pub(super) fn shard_sleeps(&self) -> bool {
+        self.ring.as_ref().is_some_and(ClientRing::shard_sleeps)
+    }
+
     /// How many more submissions find both a slot and room in the ring.
     pub(super) fn room(&self) -> u32 {
         let ring = self.ring.as_ref().map_or(0, ClientRing::room);

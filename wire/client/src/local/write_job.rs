@@ -13,6 +13,7 @@ use chariot_proto::limits::INLINE_MAX;
 use chariot_proto::{Opcode, Status, WriteMode};
 use chariot_shm::{SubmissionFlags, SubmissionWords};
 
+use super::early_bell::EarlyBell;
 use super::engine::{Deadline, Job, Next, Op, Step};
 use super::jobs::words_for;
 use super::lease_cache::slots_for;
@@ -161,6 +162,21 @@ impl WriteJob<'_> {
         }
     }
 
+    /// Copies `from` to byte `at` of a place, and continues the checksum if there is one.
+    fn copy(&self, place: Place, at: usize, from: &[u8], crc: &mut Option<u32>) {
+        let offset = place.offset() + at as u64;
+        let len = from.len() as u64;
+        let target = self.session.arena().write_ptr(offset, len).as_ptr();
+        if let Some(crc) = crc {
+            // SAFETY: `write_ptr` answered for `len` bytes, which this session alone may write
+            // until they are published, through a window that is open; `from` is a live slice.
+            *crc = unsafe { bytes::copy_with_crc_append(*crc, target, from.as_ptr(), from.len()) };
+        } else {
+            // SAFETY: as above.
+            unsafe { bytes::copy(target, from.as_ptr(), from.len()) };
+        }
+    }
+
     fn publish(
         &mut self,
         op: &Op,
@@ -283,23 +299,23 @@ impl Job for WriteJob<'_> {
         }
     }
 
-    fn stage(&mut self, index: usize) {
+    fn stage_len(&self, index: usize) -> usize {
+        self.items[index].1.len()
+    }
+
+    fn stage(&mut self, index: usize, bell: &mut EarlyBell<'_>) {
         let Stage::Placed(place) = self.stages[index] else {
             unreachable!("staging follows placing")
         };
         let value = self.items[index].1;
-        let len = value.len() as u64;
-        let target = self.session.arena().write_ptr(place.offset(), len).as_ptr();
-        let crc = if self.plan.checksum {
-            // SAFETY: `write_ptr` answered for `len` bytes, which this session alone may write
-            // until they are published, through a window that is open; `value` is a live slice.
-            Some(unsafe { bytes::copy_with_crc(target, value.as_ptr(), value.len()) })
-        } else {
-            // SAFETY: as above.
-            unsafe { bytes::copy(target, value.as_ptr(), value.len()) };
-            None
-        };
-        self.stages[index] = Stage::Written(place, len, crc);
+        let (first, rest) = value.split_at(bell.cut(value.len()).unwrap_or(value.len()));
+        let mut crc = self.plan.checksum.then_some(0);
+        self.copy(place, 0, first, &mut crc);
+        if !rest.is_empty() {
+            bell.ring();
+            self.copy(place, first.len(), rest, &mut crc);
+        }
+        self.stages[index] = Stage::Written(place, value.len() as u64, crc);
     }
 
     fn complete(

@@ -87,6 +87,12 @@ impl<M: Memory> ClientRing<M> {
         self.ro.load32(self.ro_area + ro::SLEEPING) != 0
     }
 
+    /// Says whether the shard does not poll this ring, without a fence: a hint that it may be worth
+    /// waking early. What is published asks [`Self::must_ring_bell`] all the same.
+    pub fn shard_sleeps(&self) -> bool {
+        self.ro.load32(self.ro_area + ro::SLEEPING) != 0
+    }
+
     /// Reads the next completion, if any, without giving its entry back: until [`Self::consume`] it
     /// is a pin on the extent that it names.
     ///
