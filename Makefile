@@ -3,7 +3,7 @@
 # Both set the machine up first (scripts/setup.sh says what it installs, and is quick when nothing
 # is missing). Checks run in the order of their cost, so that a slip is known early.
 
-.PHONY: all setup build install install-check demo test test-long fmt lint doc unit loom loom-long tidy \
+.PHONY: all setup room build install install-check demo test test-long fmt lint doc unit loom loom-long tidy \
   python python-long long compare wheel help
 
 # The pinned toolchain, when setup has just installed it and the shell does not know yet.
@@ -33,10 +33,13 @@ install: setup ## Install chariotd, dscli, chariot-bench, libchariot and headers
 demo: setup ## Serve a real workload for half a minute (TRACE=file for your own)
 	@./scripts/demo.sh
 
-test: setup fmt tidy lint doc unit loom python install-check ## Run every check but the long ones
+test: room setup fmt tidy lint doc unit loom python install-check ## Run every check but the long ones
 	@echo "make test: all checks passed"
 
 test-long: test long loom-long python-long wheel ## Run the long ones too
+
+room:
+	@./scripts/room.sh
 
 fmt:
 	$(CARGO) fmt --all --check
