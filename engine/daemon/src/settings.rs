@@ -215,8 +215,8 @@ pub static SETTINGS: &[Setting] = &[
             "auto",
             "auto, or 0 to 1000",
             "How long a shard polls after work before it parks. auto is what a sleep and its wake \
-             cost on this machine (measured at the start, 50 to 400) while its core is its own, \
-             and 0 when cores are oversubscribed.",
+             cost on this machine (measured at the start, 50 to 400), longer where that spares \
+             sleeps (to 400), while its core is its own, and 0 when cores are oversubscribed.",
         )
     },
     value(

@@ -98,6 +98,7 @@ pub(crate) async fn drive<P: Pass + ?Sized>(core: &Rc<ShardCore>, pass: &mut P) 
         }
         let worked = progress.worked || completed + fired + released > 0;
         if worked {
+            governor.worked(now_ns, last_work_ns);
             last_work_ns = now_ns;
             core.count(|stats| stats.busy_passes += 1);
         }

@@ -2,24 +2,31 @@
 //!
 //! A sleep and its wake cost the client a system call and both sides a wake, a spin costs the core.
 //! `auto` polls for about as long as a sleep would cost (`wake_cost.rs` measures it at the start):
-//! that is never more than twice as dear as knowing when the next request comes. It does so as long
-//! as the core is the shard's own, and stops when somebody else needs it: when the thread, while it
-//! was awake, had lost the CPU by force often and for more than a fifth of the time. On a shared
-//! core a spinning server was measured to make a same-core client 28 times slower. Switches alone
-//! say too little (kernel threads and interrupts cause hundreds a second and cost nothing), and so
-//! does time alone (a hypervisor takes some, and spinning less does not bring it back).
+//! that is never more than twice as dear as knowing when the next request comes. Where requests
+//! keep coming just after that, it learns to poll longer: each sleep that a poll of at most 400 us
+//! would have spared doubles the budget, each longer one halves it down to what was measured
+//! (Linux's `halt_poll_ns` grows and shrinks alike). A copy of 1 MiB between two requests is such a
+//! case: its client waited for a wake each time, and reached half of what it reaches now.
+//!
+//! It polls as long as the core is the shard's own, and stops when somebody else needs it: when the
+//! thread, while it was awake, had lost the CPU by force often and for more than a fifth of the
+//! time. On a shared core a spinning server was measured to make a same-core client 28 times
+//! slower. Switches alone say too little (kernel threads and interrupts cause hundreds a second and
+//! cost nothing), and so does time alone (a hypervisor takes some, and spinning less does not bring
+//! it back).
+//!
 //! Lives on: owner shard.
 
 use std::mem::MaybeUninit;
 
-use crate::limits::{SPIN_AUTO_MIN_US, SPIN_MAX_US};
+use crate::limits::{SPIN_AUTO_MAX_US, SPIN_AUTO_MIN_US, SPIN_MAX_US};
 
 /// `--spin-us`: how long a shard polls after its last work before it sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpinSetting {
-    /// So long while the core is the shard's own, not at all while it is contended.
+    /// From so long to 400 us while the core is the shard's own, not at all while contended.
     Auto {
-        /// Microseconds, at most 1,000.
+        /// Microseconds, at most 400.
         spin_us: u32,
     },
     /// So many microseconds (at most 1,000), contended or not.
@@ -45,19 +52,29 @@ const SWITCHES_MAX: u64 = 5;
 /// A shard that had the CPU for less than so many hundredths of its time awake shares it: one
 /// competitor takes half, interrupts and a crowded hypervisor were seen to take a tenth.
 const ON_CPU_MIN_PERCENT: u64 = 80;
-/// A contended core is not spun on for so long after the last sign of contention.
-const BACK_OFF_NS: u64 = 1_000_000_000;
+/// A contended core is not spun on for so long after the first sign of contention: the birth of a
+/// session competes for some milliseconds, and then no more.
+const BACK_OFF_MIN_NS: u64 = SAMPLE_NS;
+/// Each further sign doubles that up to here: with a sample of polling between, a tenth of the time.
+const BACK_OFF_MAX_NS: u64 = 1_000_000_000;
 
 /// Decides, round by round, whether an idle shard polls on.
 #[derive(Debug)]
 pub(crate) struct SpinGovernor {
+    /// How long is polled now, from `least_ns` to `most_ns`.
     budget_ns: u64,
+    least_ns: u64,
+    most_ns: u64,
     adaptive: bool,
+    /// Slept since the last work.
+    has_slept: bool,
     sampled_ns: u64,
     sampled: Usage,
     /// Time asleep since the last sample.
     slept_ns: u64,
     contended_until_ns: u64,
+    /// 0 while the core is the shard's own.
+    back_off_ns: u64,
 }
 
 /// What the kernel has counted about one thread since its start.
@@ -71,17 +88,27 @@ struct Usage {
 
 impl SpinGovernor {
     pub(crate) fn new(setting: SpinSetting) -> Self {
-        let (budget_us, adaptive) = match setting {
-            SpinSetting::Auto { spin_us } => (spin_us, true),
-            SpinSetting::Fixed { spin_us } => (spin_us, false),
+        let (least_us, most_us, adaptive) = match setting {
+            SpinSetting::Auto { spin_us } => {
+                (spin_us.min(SPIN_AUTO_MAX_US), SPIN_AUTO_MAX_US, true)
+            },
+            SpinSetting::Fixed { spin_us } => {
+                let fixed = spin_us.min(SPIN_MAX_US);
+                (fixed, fixed, false)
+            },
         };
+        let (least_ns, most_ns) = (u64::from(least_us) * 1000, u64::from(most_us) * 1000);
         Self {
-            budget_ns: u64::from(budget_us.min(SPIN_MAX_US)) * 1000,
+            budget_ns: least_ns,
+            least_ns,
+            most_ns,
             adaptive,
+            has_slept: false,
             sampled_ns: 0,
             sampled: Usage::default(),
             slept_ns: 0,
             contended_until_ns: 0,
+            back_off_ns: 0,
         }
     }
 
@@ -99,6 +126,25 @@ impl SpinGovernor {
     /// Takes note that the shard was asleep for so long.
     pub(crate) fn slept(&mut self, asleep_ns: u64) {
         self.slept_ns = self.slept_ns.saturating_add(asleep_ns);
+        self.has_slept = true;
+    }
+
+    /// Takes note of work at `now_ns`, the last one before having been at `last_work_ns`: would a
+    /// longer poll have met it awake?
+    pub(crate) fn worked(&mut self, now_ns: u64, last_work_ns: u64) {
+        if !std::mem::take(&mut self.has_slept) || !self.adaptive {
+            return;
+        }
+        let gap_ns = now_ns.saturating_sub(last_work_ns);
+        self.budget_ns = if gap_ns <= self.most_ns {
+            (self.budget_ns * 2).min(self.most_ns)
+        } else {
+            (self.budget_ns / 2).max(self.least_ns)
+        };
+        debug_assert!(
+            (self.least_ns..=self.most_ns).contains(&self.budget_ns),
+            "grows and shrinks within its bounds"
+        );
     }
 
     /// Takes one sample of what the thread used since its start.
@@ -112,7 +158,11 @@ impl SpinGovernor {
         let on_cpu_ns = usage.cpu_ns.saturating_sub(self.sampled.cpu_ns);
         let is_short = on_cpu_ns < awake_ns / 100 * ON_CPU_MIN_PERCENT;
         if !first && is_pushed && is_short {
-            self.contended_until_ns = now_ns + BACK_OFF_NS;
+            self.back_off_ns = (self.back_off_ns * 2).clamp(BACK_OFF_MIN_NS, BACK_OFF_MAX_NS);
+            self.contended_until_ns = now_ns + self.back_off_ns;
+        } else if self.sampled_ns >= self.contended_until_ns {
+            // A whole sample of polling without competition; one of a back-off says nothing.
+            self.back_off_ns = 0;
         }
         self.sampled_ns = now_ns;
         self.sampled = usage;
@@ -188,10 +238,64 @@ mod tests {
             "time lost without a switch went to the hypervisor"
         );
         sample(&mut governor, 1300, 400, 50);
-        governor.sampled_ns = 1301 * MS;
         assert!(!governor.may_spin(1301 * MS, 1301 * MS));
-        governor.sampled_ns = 2400 * MS;
-        assert!(governor.may_spin(2400 * MS, 2400 * MS));
+        governor.sampled_ns = 1400 * MS;
+        assert!(governor.may_spin(1400 * MS, 1400 * MS));
+    }
+
+    #[test]
+    fn lasting_contention_is_backed_off_from_longer_and_a_clean_sample_forgets_it() {
+        let mut governor = auto();
+        sample(&mut governor, 1000, 0, 0);
+        let (mut at_ms, mut switches) = (1000, 0);
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            at_ms += 100;
+            switches += 200;
+            sample(&mut governor, at_ms, switches, 50);
+            seen.push(governor.back_off_ns / MS);
+            // Nothing is polled meanwhile, so nobody is in the way: that is no reason to forget.
+            at_ms += 100;
+            sample(&mut governor, at_ms, switches, 100);
+            assert_eq!(governor.back_off_ns / MS, *seen.last().unwrap());
+            governor.sampled_ns = governor.contended_until_ns;
+            at_ms = governor.contended_until_ns / MS;
+        }
+        assert_eq!(seen, [100, 200, 400, 800, 1000, 1000]);
+        sample(&mut governor, at_ms + 100, switches, 100);
+        assert_eq!(governor.back_off_ns, 0);
+    }
+
+    #[test]
+    fn auto_polls_longer_where_that_spares_sleeps_and_shorter_where_it_does_not() {
+        let mut governor = auto();
+        let budget_us = |governor: &SpinGovernor| governor.budget_ns / 1000;
+        // Work that a poll met: nothing to learn.
+        governor.worked(1_040_000, 1_000_000);
+        assert_eq!(budget_us(&governor), 50);
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            governor.slept(80_000);
+            governor.worked(1_130_000, 1_000_000);
+            seen.push(budget_us(&governor));
+        }
+        assert_eq!(seen, [100, 200, 400, 400, 400]);
+        assert!(governor.may_spin(1_399_999, 1_000_000));
+        seen.clear();
+        for _ in 0..4 {
+            governor.slept(MS);
+            governor.worked(1_400_001, 1_000_000);
+            seen.push(budget_us(&governor));
+        }
+        assert_eq!(seen, [200, 100, 50, 50]);
+    }
+
+    #[test]
+    fn a_fixed_spin_learns_nothing() {
+        let mut governor = SpinGovernor::new(SpinSetting::Fixed { spin_us: 30 });
+        governor.slept(80_000);
+        governor.worked(1_130_000, 1_000_000);
+        assert_eq!(governor.budget_ns, 30_000);
     }
 
     #[test]
