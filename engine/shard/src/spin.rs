@@ -55,7 +55,7 @@ const ON_CPU_MIN_PERCENT: u64 = 80;
 /// A contended core is not spun on for so long after the first sign of contention: the birth of a
 /// session competes for some milliseconds, and then no more.
 const BACK_OFF_MIN_NS: u64 = SAMPLE_NS;
-/// Each further sign doubles that up to here: with a sample of polling between, a tenth of the time.
+/// Each further sign doubles that up to here: a tenth of the time goes into samples of polling.
 const BACK_OFF_MAX_NS: u64 = 1_000_000_000;
 
 /// Decides, round by round, whether an idle shard polls on.
