@@ -61,6 +61,26 @@ fn cpu_ticks(process: u32) -> u64 {
     words[11].parse::<u64>().unwrap() + words[12].parse::<u64>().unwrap()
 }
 
+/// What each thread of a process does now: its name, state, place in the kernel, and nanoseconds on
+/// and waiting for a CPU.
+fn threads(process: u32) -> String {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else {
+        return String::from("gone");
+    };
+    let describe = |thread: std::fs::DirEntry| {
+        let read = |name| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        let stat = read("stat");
+        let state = stat
+            .rsplit_once(") ")
+            .map_or("?", |(_, rest)| &rest[..1])
+            .to_owned();
+        let (name, place, times) = (read("comm"), read("wchan"), read("schedstat"));
+        format!("{} {state} {place} {}", name.trim(), times.trim())
+    };
+    let lines: Vec<String> = threads.flatten().map(describe).collect();
+    lines.join("\n")
+}
+
 fn no_stall(time: Duration) {
     let daemon = Daemon::start();
     let (local, remote) = (daemon.local(), daemon.remote());
@@ -104,10 +124,13 @@ fn no_stall(time: Duration) {
             let set = client.set(key.as_bytes(), &value, &options);
             let read = client.get(key.as_bytes(), &GetOptions::default());
             let (Ok(_), Ok(read)) = (&set, read.as_ref()) else {
+                let (took, waited) = (sent.elapsed(), delays().saturating_sub(before));
+                let doing = (threads(process), threads(std::process::id()));
                 let kicks = daemon.metrics().total("chariot_watchdog_kicks_total");
                 panic!(
-                    "pair {requests}, {:?} later: {set:?}, {read:?}, {kicks} kicks",
-                    sent.elapsed()
+                    "pair {requests}, {took:?} later, {waited:?} off the CPU: {set:?}, {read:?}, \
+                     {kicks} kicks; the daemon:\n{}\nthe client:\n{}",
+                    doing.0, doing.1
                 );
             };
             assert!(read.as_ref().is_some_and(|read| *read == value));
