@@ -51,8 +51,14 @@ rm -f target/wheels/chariot_ds-*.whl
 "$venv/bin/maturin" build --release --manifest-path wire/python/Cargo.toml --out target/wheels \
   --interpreter "$venv/bin/python"
 for version in "$@"; do
-  interpreter=$(command -v "python$version" || ls -d "$HOME"/.pyenv/versions/"$version".*/bin/python \
-    2>/dev/null | head -n 1)
+  interpreter=
+  # A command of that name may be a stand-in that finds no interpreter: the first that runs.
+  for candidate in "python$version" "$HOME"/.pyenv/versions/"$version".*/bin/python; do
+    if "$candidate" -c '' 2>/dev/null; then
+      interpreter=$candidate
+      break
+    fi
+  done
   if [ -z "$interpreter" ]; then
     say "no Python $version here: no wheel for it"
     continue

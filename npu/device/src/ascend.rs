@@ -219,6 +219,17 @@ impl Driver for AscendDriver {
         Ok(count)
     }
 
+    fn current(&self) -> Answer<Option<u32>> {
+        let mut number = 0;
+        // SAFETY: the number goes to a local.
+        let code = unsafe { (self.library.acl.aclrtGetDevice)(&raw mut number) };
+        if code == sys::ACL_ERROR_RT_CONTEXT_NULL {
+            return Ok(None);
+        }
+        self.library.check("aclrtGetDevice", code)?;
+        Ok(u32::try_from(number).ok())
+    }
+
     fn open(&self, ordinal: u32) -> Answer<Arc<dyn Card>> {
         let number = i32::try_from(ordinal).map_err(|_big| DeviceError::misuse("card number"))?;
         let before = self.library.current();

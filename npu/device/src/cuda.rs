@@ -196,6 +196,18 @@ impl Driver for CudaDriver {
         Ok(u32::try_from(count).unwrap_or(0))
     }
 
+    fn current(&self) -> Answer<Option<u32>> {
+        let mut device = 0;
+        // SAFETY: the number goes to a local.
+        let answer = unsafe { (self.library.api.current_device)(&raw mut device) };
+        if answer == code::INVALID_CONTEXT {
+            return Ok(None);
+        }
+        self.library.api.check("cuCtxGetDevice", answer)?;
+        // The driver's devices are their ordinals.
+        Ok(u32::try_from(device).ok())
+    }
+
     fn open(&self, ordinal: u32) -> Answer<Arc<dyn Card>> {
         Ok(Arc::new(CudaCard::open(
             Arc::clone(&self.library),

@@ -83,6 +83,15 @@ impl Runtime {
         self.driver.device_count()
     }
 
+    /// The number of the card that the calling thread works with already, as a framework chose it;
+    /// `None` where none was chosen. On the host backend always the first.
+    ///
+    /// # Errors
+    /// The driver's own.
+    pub fn current(&self) -> Result<Option<u32>, DeviceError> {
+        self.driver.current()
+    }
+
     /// Opens card `ordinal`, 0-based. Opening it again gives the same card.
     ///
     /// # Errors

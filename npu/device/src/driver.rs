@@ -84,6 +84,8 @@ pub(crate) trait Driver: Send + Sync + fmt::Debug {
     /// Libraries and their versions, one text each.
     fn versions(&self) -> Vec<String>;
     fn device_count(&self) -> Answer<u32>;
+    /// The card that the calling thread works with already, whoever chose it.
+    fn current(&self) -> Answer<Option<u32>>;
     /// Takes a card; the driver is called once an ordinal until the card is dropped.
     fn open(&self, ordinal: u32) -> Answer<Arc<dyn Card>>;
 }

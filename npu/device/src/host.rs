@@ -86,6 +86,10 @@ impl Driver for HostDriver {
         Ok(self.options.devices)
     }
 
+    fn current(&self) -> Answer<Option<u32>> {
+        Ok((self.options.devices > 0).then_some(0))
+    }
+
     fn open(&self, ordinal: u32) -> Answer<Arc<dyn Card>> {
         Ok(Arc::new(HostCard {
             ordinal,

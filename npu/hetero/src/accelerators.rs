@@ -107,6 +107,22 @@ impl Accelerators {
             .map_err(|error| fault::of_device(&error))
     }
 
+    /// Opens the card that the calling thread works with already: the one that a framework chose.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::card`]; [`Status::InvalidArgument`]: none was chosen.
+    pub fn current(&self) -> Result<Device, Error> {
+        let cards = self.machine.cards.as_ref().map_err(Clone::clone)?;
+        let current = cards.current().map_err(|error| fault::of_device(&error))?;
+        let chosen = current.ok_or_else(|| {
+            let cause = "this thread works with no card yet: choose one first (set_device)";
+            Error::new(Status::InvalidArgument, cause)
+        })?;
+        let opened = cards.open(chosen);
+        opened.map_err(|error| fault::of_device(&error))
+    }
+
     /// Opens the host's own memory as if it were a card's: for tensors that lie there.
     ///
     /// # Errors

@@ -37,10 +37,12 @@ struct Job {
     phase: Phase,
 }
 
-/// Gets objects; one result each.
+/// Gets objects; one result each. Who has no provider by `patience` is a miss; what has one goes on
+/// until `deadline`.
 pub(crate) fn run(
     shared: &Arc<Shared>,
     wanted: Vec<Result<Arc<Held>, PeerError>>,
+    patience: Instant,
     deadline: Instant,
 ) -> Vec<Result<(), PeerError>> {
     let mut jobs: Vec<Job> = Vec::with_capacity(wanted.len());
@@ -58,9 +60,15 @@ pub(crate) fn run(
     }
     let mut question = FIRST_QUESTION;
     while Instant::now() < deadline && jobs.iter().any(|job| !job.is_over()) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let asked = ask(shared, &mut jobs, question.min(left));
+        let now = Instant::now();
+        // Who has no patience asks once all the same, and gives the directory time to answer.
+        let wait = patience.saturating_duration_since(now).max(FIRST_QUESTION);
+        let left = deadline.saturating_duration_since(now);
+        let asked = ask(shared, &mut jobs, question.min(wait).min(left));
         question = QUESTION;
+        if Instant::now() >= patience {
+            give_up_wanted(&mut jobs);
+        }
         if !look(shared, &mut jobs) && !asked {
             rest(shared, &jobs, deadline);
         }
@@ -76,6 +84,15 @@ pub(crate) fn run(
         .into_iter()
         .map(|place| results[place?].take().expect("each place once"))
         .collect()
+}
+
+/// Those that nobody provides are misses, also when they had a provider that broke off.
+fn give_up_wanted(jobs: &mut [Job]) {
+    for job in jobs {
+        if matches!(job.phase, Phase::Wanted) {
+            job.phase = Phase::Over(Err(PeerError::Absent));
+        }
+    }
 }
 
 impl Job {

@@ -206,7 +206,19 @@ impl PeerPort {
     /// twice the first is served. What was got is provided to others until it is deleted.
     #[must_use]
     pub fn get(&self, objects: &[DeviceObject], wait: Duration) -> Vec<Result<(), PeerError>> {
-        self.fetch(objects, Lifetime::Reference, wait)
+        self.fetch(objects, Lifetime::Reference, (wait, wait))
+    }
+
+    /// As [`Self::get`], and what has found a provider within `wait` may take until `limit` is
+    /// over: a wait of zero gets what is there.
+    #[must_use]
+    pub fn get_within(
+        &self,
+        objects: &[DeviceObject],
+        wait: Duration,
+        limit: Duration,
+    ) -> Vec<Result<(), PeerError>> {
+        self.fetch(objects, Lifetime::Reference, (wait, limit))
     }
 
     /// Receives objects that were published for one receiver (`dev_subscribe`).
@@ -216,19 +228,31 @@ impl PeerPort {
         objects: &[DeviceObject],
         wait: Duration,
     ) -> Vec<Result<(), PeerError>> {
-        self.fetch(objects, Lifetime::Move, wait)
+        self.fetch(objects, Lifetime::Move, (wait, wait))
+    }
+
+    /// As [`Self::subscribe`], with a limit as in [`Self::get_within`].
+    #[must_use]
+    pub fn subscribe_within(
+        &self,
+        objects: &[DeviceObject],
+        wait: Duration,
+        limit: Duration,
+    ) -> Vec<Result<(), PeerError>> {
+        self.fetch(objects, Lifetime::Move, (wait, limit))
     }
 
     fn fetch(
         &self,
         objects: &[DeviceObject],
         lifetime: Lifetime,
-        wait: Duration,
+        (wait, limit): (Duration, Duration),
     ) -> Vec<Result<(), PeerError>> {
         if let Err(error) = check_call(objects.len()) {
             return vec![Err(error); objects.len()];
         }
-        let deadline = Instant::now() + wait;
+        let now = Instant::now();
+        let (patience, deadline) = (now + wait, now + limit.max(wait));
         let mut seen = BTreeSet::new();
         let mut wanted = Vec::with_capacity(objects.len());
         for object in objects {
@@ -242,7 +266,7 @@ impl PeerPort {
             });
             wanted.push(held);
         }
-        fetch::run(&self.shared, wanted, deadline)
+        fetch::run(&self.shared, wanted, patience, deadline)
     }
 
     /// Removes objects everywhere (`dev_delete`): one result each, whether it was there. Transfers

@@ -42,7 +42,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("chariot-npu-sim", &["chariot-ascend-rt-sys"]),
     ("chariot-peer", &["chariot-client", "chariot-device"]),
     ("chariot-proto", &[]),
-    ("chariot-python", &["chariot-client"]),
+    (
+        "chariot-python",
+        &[
+            "chariot-client",
+            "chariot-device",
+            "chariot-hetero",
+            "chariot-peer",
+        ],
+    ),
     (
         "chariot-server",
         &[

@@ -34,6 +34,14 @@ pub(crate) struct Kv {
 type Views = Vec<Option<chariot_client::View>>;
 
 impl Kv {
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner
+    }
+
+    pub(crate) fn is_first(&self) -> bool {
+        self.is_first
+    }
+
     /// Reads views; fails as the old SDKs do when there is not one value.
     fn read_views(&self, py: Python<'_>, keys: &[&[u8]], wait_ms: u64) -> PyResult<Views> {
         old_rules::check_keys(keys, self.is_first)?;

@@ -4,6 +4,7 @@
 //!   chariot.Client ──────────────▶ client.rs ┐
 //!   datasystem.*, yr.datasystem.* ▶ kv.rs    ├▶ chariot-client (Rust SDK)
 //!   views and buffers ───────────▶ view.rs, write_buffer.rs ┘
+//!   HeteroClient, DsTensorClient ▶ hetero.rs, peer.rs ────▶ chariot-hetero, chariot-peer
 //! ```
 //! Python holds the interpreter's lock when it calls in. Whatever may wait for the daemon, and
 //! every copy of more than 64 KiB, runs without it (`gil.rs`). Keys and values are borrowed from
@@ -17,14 +18,19 @@
 )]
 
 mod arguments;
+mod blobs;
 mod bytes;
 mod client;
+mod device_future;
 mod error;
 mod gil;
+mod hetero;
 mod kv;
 mod objects;
 mod old_rules;
 mod options;
+mod peer;
+mod promise;
 mod view;
 mod write_buffer;
 
@@ -37,6 +43,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<client::Client>()?;
     module.add_class::<kv::Kv>()?;
     module.add_class::<objects::Objects>()?;
+    module.add_class::<hetero::Hetero>()?;
+    module.add_class::<peer::Cards>()?;
+    module.add_class::<device_future::DeviceFuture>()?;
     module.add_class::<view::View>()?;
     module.add_class::<write_buffer::WriteBuffer>()?;
     Ok(())

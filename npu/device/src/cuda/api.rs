@@ -142,6 +142,7 @@ table! {
         primary_release = "cuDevicePrimaryCtxRelease_v2" (CUdevice);
         push_current = "cuCtxPushCurrent_v2" (CUcontext);
         pop_current = "cuCtxPopCurrent_v2" (*mut CUcontext);
+        current_device = "cuCtxGetDevice" (*mut CUdevice);
         enable_peer = "cuCtxEnablePeerAccess" (CUcontext, c_uint);
         mem_info = "cuMemGetInfo_v2" (*mut usize, *mut usize);
         mem_alloc = "cuMemAlloc_v2" (*mut CUdeviceptr, usize);

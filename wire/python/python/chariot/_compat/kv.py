@@ -71,7 +71,7 @@ def _wait_ms(first, second):
     return wait
 
 
-def _check_ttl(ttl_second):
+def check_ttl(ttl_second):
     if not 0 <= ttl_second <= UINT32_MAX:
         raise TypeError("ttl_second %s is out of range [0, %d]" % (ttl_second, UINT32_MAX))
 
@@ -91,7 +91,7 @@ class BaseKVClient(Connected):
     def _check_write(self, write_mode, ttl_second):
         if type(write_mode) is not WriteMode or type(ttl_second) is not int:
             self._check([["write_mode", write_mode, WriteMode], ["ttl_second", ttl_second, int]])
-        _check_ttl(ttl_second)
+        check_ttl(ttl_second)
 
     def set(self, key, val, write_mode=WriteMode.NONE_L2_CACHE, ttl_second=0):
         """Writes one value; an existing one is replaced."""
@@ -110,7 +110,7 @@ class BaseKVClient(Connected):
                 ]
             )
         if not 0 <= ttl_second <= UINT32_MAX:
-            _check_ttl(ttl_second)
+            check_ttl(ttl_second)
         self._kv.set(key, val, write_mode, ttl_second)
 
     def set_value(self, val, write_mode=WriteMode.NONE_L2_CACHE, ttl_second=0):
@@ -245,7 +245,7 @@ class BaseKVClient(Connected):
         self._check_keys(keys)
         if type(ttl_second) is not int:
             self._check([["ttl_second", ttl_second, int]])
-        _check_ttl(ttl_second)
+        check_ttl(ttl_second)
         return self._kv.expire(keys, ttl_second)
 
     def health_check(self):

@@ -1,0 +1,97 @@
+//! Outcomes of asynchronous device calls, as `Future` of the old SDKs wraps them.
+
+use std::time::Duration;
+
+use chariot_client::{Error, Status};
+use chariot_hetero::{GetOutcome, Pending, SetOutcome};
+use chariot_peer::{MovedFuture, PeerError};
+use pyo3::prelude::*;
+
+use crate::error::old;
+use crate::hetero::{found, stored};
+use crate::peer::{of_peer, removed};
+use crate::promise::Promise;
+
+/// What is waited for.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// Copies from a card.
+    Set(Pending<SetOutcome>),
+    /// Copies to a card.
+    Get(Pending<GetOutcome>),
+    /// One object that a receiver takes over.
+    Moved(MovedFuture),
+    /// One key of a call on a thread of its own.
+    Received(Promise, usize),
+    /// Keys to be deleted.
+    Deleted(Promise),
+}
+
+/// An asynchronous call, or one key of it. Lives on: any thread.
+#[pyclass(module = "chariot._native", frozen)]
+#[derive(Debug)]
+pub(crate) struct DeviceFuture {
+    waiting: Waiting,
+    keys: Vec<Py<PyAny>>,
+}
+
+/// The failures of each key, in order; `None` while the call is under way.
+type Answers = Option<Result<Vec<Result<(), Error>>, Error>>;
+
+impl DeviceFuture {
+    pub(crate) fn new(waiting: Waiting, keys: Vec<Py<PyAny>>) -> Self {
+        Self { waiting, keys }
+    }
+
+    fn wait(&self, most: Duration) -> Answers {
+        match &self.waiting {
+            Waiting::Set(pending) => Some(pending.wait(most)?.map(stored)),
+            Waiting::Get(pending) => Some(pending.wait(most)?.map(found)),
+            Waiting::Moved(future) => match future.wait(most) {
+                Err(PeerError::Absent) => None,
+                outcome => Some(Ok(vec![outcome.map_err(|error| of_peer(&error))])),
+            },
+            Waiting::Received(promise, at) => {
+                let outcome = promise.wait(most)?.swap_remove(*at);
+                Some(Ok(vec![outcome.map_err(|error| of_peer(&error))]))
+            },
+            Waiting::Deleted(promise) => Some(Ok(removed(promise.wait(most)?))),
+        }
+    }
+}
+
+#[pymethods]
+impl DeviceFuture {
+    /// Waits, and returns the keys that failed; None when the time is over first. Raises when every
+    /// key failed.
+    fn get(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<Option<Vec<Py<PyAny>>>> {
+        let most = Duration::from_millis(timeout_ms.min(u64::from(u32::MAX)));
+        let Some(answers) = py.detach(|| self.wait(most)) else {
+            return Ok(None);
+        };
+        let answers = answers.map_err(|failed| old(failed.status(), failed.cause()))?;
+        let mut failed = Vec::new();
+        let mut first = None;
+        for (key, answer) in self.keys.iter().zip(answers) {
+            if let Err(error) = answer {
+                failed.push(key.clone_ref(py));
+                first.get_or_insert(error);
+            }
+        }
+        match first {
+            Some(error) if failed.len() == self.keys.len() => Err(all_failed(&error)),
+            _ => Ok(Some(failed)),
+        }
+    }
+}
+
+/// Nothing of a call came about: the first failure is everybody's.
+pub(crate) fn all_failed(error: &Error) -> PyErr {
+    match error.status() {
+        Status::NotFound => old(
+            Status::NotFound,
+            "Cannot get objects from worker: Key not found",
+        ),
+        status => old(status, error.cause()),
+    }
+}
