@@ -69,7 +69,7 @@ tidy:
 
 # The SDK for Python against a real daemon, both as they were just built.
 python: setup
-	$(CARGO) build --locked -p chariotd
+	$(CARGO) build --locked -p chariotd -p chariot-npu-sim
 	$(MATURIN) develop --locked --quiet --manifest-path wire/python/Cargo.toml
 	CHARIOTD=target/debug/chariotd $(PYTHON) -m pytest -q wire/python/tests
 
