@@ -1,6 +1,6 @@
 //! Outcomes of asynchronous device calls, as `Future` of the old SDKs wraps them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chariot_client::{Error, Status};
 use chariot_hetero::{GetOutcome, Pending, SetOutcome};
@@ -9,8 +9,11 @@ use pyo3::prelude::*;
 
 use crate::error::old;
 use crate::hetero::{found, stored};
-use crate::peer::{of_peer, removed};
+use crate::peer::{of_peer, plain};
 use crate::promise::Promise;
+
+/// How often a wait looks for signals, such as the user's interrupt.
+const SIGNALS: Duration = Duration::from_millis(200);
 
 /// What is waited for.
 #[derive(Debug)]
@@ -52,10 +55,13 @@ impl DeviceFuture {
                 outcome => Some(Ok(vec![outcome.map_err(|error| of_peer(&error))])),
             },
             Waiting::Received(promise, at) => {
-                let outcome = promise.wait(most)?.swap_remove(*at);
-                Some(Ok(vec![outcome.map_err(|error| of_peer(&error))]))
+                let outcomes = promise.wait(*at..*at + 1, most)?;
+                Some(Ok(plain(outcomes)))
             },
-            Waiting::Deleted(promise) => Some(Ok(removed(promise.wait(most)?))),
+            Waiting::Deleted(promise) => {
+                let outcomes = promise.wait(0..self.keys.len(), most)?;
+                Some(Ok(plain(outcomes)))
+            },
         }
     }
 }
@@ -66,8 +72,16 @@ impl DeviceFuture {
     /// key failed.
     fn get(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<Option<Vec<Py<PyAny>>>> {
         let most = Duration::from_millis(timeout_ms.min(u64::from(u32::MAX)));
-        let Some(answers) = py.detach(|| self.wait(most)) else {
-            return Ok(None);
+        let until = Instant::now() + most;
+        let answers = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(answers) = py.detach(|| self.wait(left.min(SIGNALS))) {
+                break answers;
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+            py.check_signals()?;
         };
         let answers = answers.map_err(|failed| old(failed.status(), failed.cause()))?;
         let mut failed = Vec::new();

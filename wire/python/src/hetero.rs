@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chariot_client::{Client, Error, GetOptions, Place, Status};
+use chariot_client::{Client, Devices, Error, GetOptions, Place, Status};
+use chariot_device::{BackendKind, Device};
 use chariot_hetero::{Accelerators, Backend, GetOutcome, HeteroClient, SetOutcome};
 use chariot_peer::PeerPort;
 use pyo3::exceptions::PyValueError;
@@ -65,8 +66,30 @@ pub(crate) struct Hetero {
 #[derive(Debug)]
 struct Inner {
     hetero: HeteroClient,
-    /// By memory of the host, and ordinal.
-    ports: Mutex<BTreeMap<(bool, u32), Arc<PeerPort>>>,
+    /// By ordinal. The host's own memory has one only where it stands in for the cards.
+    ports: Mutex<BTreeMap<u32, Arc<PeerPort>>>,
+    /// Whose threads those are.
+    process: u32,
+}
+
+impl Inner {
+    fn ports(&self) -> Vec<Arc<PeerPort>> {
+        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        ports.values().cloned().collect()
+    }
+
+    /// Ends everything: calls between cards first, which hold their ports.
+    fn end(self) {
+        if self.process != std::process::id() {
+            // In a forked child there are none of its threads to wait for.
+            let _the_parents = ManuallyDrop::new(self);
+            return;
+        }
+        for port in self.ports() {
+            port.close();
+        }
+        drop(self);
+    }
 }
 
 impl Hetero {
@@ -82,8 +105,32 @@ impl Hetero {
         self.inner().hetero.accelerators()
     }
 
-    pub(crate) fn ports(&self) -> &Mutex<BTreeMap<(bool, u32), Arc<PeerPort>>> {
-        &self.inner().ports
+    /// The ports of the cards that calls between cards have used.
+    pub(crate) fn ports(&self) -> Vec<Arc<PeerPort>> {
+        self.inner().ports()
+    }
+
+    /// The port of a card, opened at its first use.
+    pub(crate) fn port(
+        &self,
+        device: &Device,
+        open: impl FnOnce(Arc<Devices>) -> Result<PeerPort, Error>,
+    ) -> Result<Arc<PeerPort>, Error> {
+        let accelerators = self.accelerators();
+        let is_host = accelerators.host()?.is_beside(device);
+        if is_host && !matches!(accelerators.backend(), Ok(BackendKind::Host)) {
+            // The daemon knows cards by their ordinal alone.
+            let cause = "memory of the host does not move between cards";
+            return Err(Error::new(Status::InvalidArgument, cause));
+        }
+        let ports = self.inner().ports.lock();
+        let mut ports = ports.unwrap_or_else(PoisonError::into_inner);
+        if let Some(port) = ports.get(&device.ordinal()) {
+            return Ok(Arc::clone(port));
+        }
+        let port = Arc::new(open(Arc::new(self.client().devices()))?);
+        ports.insert(device.ordinal(), Arc::clone(&port));
+        Ok(port)
     }
 
     /// The words for a failure of a write.
@@ -158,6 +205,7 @@ impl Hetero {
             inner: Some(Inner {
                 hetero,
                 ports: Mutex::default(),
+                process: std::process::id(),
             }),
             is_first: kv.is_first(),
         })
@@ -304,11 +352,14 @@ impl Hetero {
 impl Drop for Hetero {
     fn drop(&mut self) {
         // Waits for the calls under way: other threads of the program go on meanwhile.
-        let inner = self.inner.take();
-        let mut held = Some(inner);
-        let dropped = Python::try_attach(|py| py.detach(|| drop(held.take())));
-        if dropped.is_none() {
-            drop(held);
+        let mut held = self.inner.take();
+        let mut end = || {
+            if let Some(inner) = held.take() {
+                inner.end();
+            }
+        };
+        if Python::try_attach(|py| py.detach(&mut end)).is_none() {
+            end();
         }
     }
 }

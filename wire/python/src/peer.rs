@@ -1,6 +1,6 @@
 //! The calls behind `HeteroClient` of the old SDKs that move objects from card to card.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chariot_client::{Devices, Error, Status};
@@ -14,7 +14,7 @@ use crate::device_future::{DeviceFuture, Waiting, all_failed};
 use crate::error::old;
 use crate::hetero::{Hetero, TRANSFER_MAX, unbound};
 use crate::old_rules;
-use crate::promise::{Outcomes, Promise};
+use crate::promise::{Keeper, Outcomes, Promise};
 
 /// How long a subscriber waits for one object, and for several of one call.
 const SUBSCRIBE_ONE: Duration = Duration::from_secs(20);
@@ -45,10 +45,12 @@ pub(crate) fn of_peer(error: &PeerError) -> Error {
     Error::new(status, error.to_string())
 }
 
-/// What a deletion's outcomes say about each key: one that was not there is no failure.
-pub(crate) fn removed(outcomes: Outcomes) -> Vec<Result<(), Error>> {
-    let plain = |outcome: Result<(), PeerError>| outcome.map_err(|error| of_peer(&error));
-    outcomes.into_iter().map(plain).collect()
+/// What the outcomes say about each key, in the terms of the cache.
+pub(crate) fn plain(outcomes: Outcomes) -> Vec<Result<(), Error>> {
+    let outcomes = outcomes.into_iter();
+    outcomes
+        .map(|outcome| outcome.map_err(|error| of_peer(&error)))
+        .collect()
 }
 
 /// The lengths of the blobs of objects on cards.
@@ -84,21 +86,10 @@ impl Cards {
     }
 
     fn port(&self, device: &Device) -> Result<Arc<PeerPort>, Error> {
-        let host = self.hetero().accelerators().host()?;
-        let name = (host.is_beside(device), device.ordinal());
-        let mut ports = self
-            .hetero()
-            .ports()
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(port) = ports.get(&name) {
-            return Ok(Arc::clone(port));
-        }
-        let directory = Arc::new(self.hetero().client().devices());
-        let port = PeerPort::open(device.clone(), directory, PeerOptions::default());
-        let port = Arc::new(port.map_err(|error| of_peer(&error))?);
-        ports.insert(name, Arc::clone(&port));
-        Ok(port)
+        self.hetero().port(device, |directory| {
+            let port = PeerPort::open(device.clone(), directory, PeerOptions::default());
+            port.map_err(|error| of_peer(&error))
+        })
     }
 
     fn call<'py>(
@@ -130,7 +121,7 @@ impl Cards {
     /// The keys that failed; raises when all did.
     fn failed_of(names: &Items<'_>, outcomes: Outcomes) -> PyResult<Vec<Py<PyAny>>> {
         let count = outcomes.len();
-        match names.failed(removed(outcomes).into_iter()) {
+        match names.failed(plain(outcomes).into_iter()) {
             (failed, Some(first)) if failed.len() == count => Err(all_failed(&first)),
             (failed, _) => Ok(failed),
         }
@@ -138,7 +129,12 @@ impl Cards {
 }
 
 /// Removes objects from all cards, in one question.
-fn delete(devices: &Devices, keys: &[&[u8]]) -> Outcomes {
+/// Removes objects everywhere: from this client's own ports first. An order of the daemon to drop
+/// them would come later, and meet what was offered anew under the same key.
+fn delete(ports: &[Arc<PeerPort>], devices: &Devices, keys: &[&[u8]]) -> Outcomes {
+    for port in ports {
+        drop(port.local_delete(keys));
+    }
     let mut hashes = Vec::with_capacity(keys.len());
     let hashed: Outcomes = keys
         .iter()
@@ -219,7 +215,8 @@ impl Cards {
         Ok(futures)
     }
 
-    /// Receives objects that were published: a future a key; all are over when the call is.
+    /// Receives objects that were published: a future a key, which is ready when its object is
+    /// here, or when the call is over.
     fn dev_subscribe(
         &self,
         py: Python<'_>,
@@ -233,7 +230,10 @@ impl Cards {
         } else {
             SUBSCRIBE_MANY
         };
-        let received = move || port.subscribe_within(&objects, wait, wait + TRANSFER_MAX);
+        let received = move |keeper: &Keeper| {
+            let told = &mut |at| keeper.keep(at, Ok(()));
+            port.subscribe_within(&objects, wait, wait + TRANSFER_MAX, told)
+        };
         let keys = unbound(&call.names);
         let promise = Promise::run(keys.len(), received).ok_or_else(busy)?;
         let future =
@@ -252,13 +252,12 @@ impl Cards {
         let keys = names.text_keys()?;
         old_rules::check_keys(&keys, self.hetero().is_first)?;
         let outcomes = py.detach(|| {
+            let ports = self.hetero().ports();
             if !is_local {
-                return delete(&self.hetero().client().devices(), &keys);
+                return delete(&ports, &self.hetero().client().devices(), &keys);
             }
-            let ports = self.hetero().ports().lock();
-            let ports = ports.unwrap_or_else(PoisonError::into_inner).clone();
             let mut outcomes: Outcomes = vec![Ok(()); keys.len()];
-            for port in ports.values() {
+            for port in &ports {
                 for (kept, one) in outcomes.iter_mut().zip(port.local_delete(&keys)) {
                     let before = std::mem::replace(kept, Ok(()));
                     *kept = before.and_then(|()| one.map(drop));
@@ -278,9 +277,10 @@ impl Cards {
             keys.iter().map(|key| key.to_vec()).collect()
         };
         let devices = self.hetero().client().devices();
-        let deleted = move || {
+        let ports = self.hetero().ports();
+        let deleted = move |_: &Keeper| {
             let keys: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-            delete(&devices, &keys)
+            delete(&ports, &devices, &keys)
         };
         let keys = unbound(&names);
         let promise = Promise::run(keys.len(), deleted).ok_or_else(busy)?;

@@ -3,6 +3,7 @@
 //! One thread a call: it waits for another process, for up to a minute. Their number is bounded, so
 //! that a program which never collects its futures is told so.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -18,9 +19,9 @@ static CALLS: AtomicUsize = AtomicUsize::new(0);
 /// What became of each key.
 pub(crate) type Outcomes = Vec<Result<(), PeerError>>;
 
-type Slot = Arc<(Mutex<Option<Outcomes>>, Condvar)>;
+type Slot = Arc<(Mutex<Vec<Option<Result<(), PeerError>>>>, Condvar)>;
 
-/// The outcomes of a call, when it is over. Lives on: any thread.
+/// The outcomes of a call's keys, each when it is there. Lives on: any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Promise(Slot);
 
@@ -34,67 +35,69 @@ impl Drop for Counted {
     }
 }
 
-/// Answers in any case, at the latest when it is dropped.
-struct Keeper {
-    slot: Slot,
-    keys: usize,
-}
+/// The call's end of a promise: answers for every key, at the latest when it is dropped.
+pub(crate) struct Keeper(Slot);
 
 impl Keeper {
-    fn keep(&self, outcomes: Outcomes) {
-        let (slot, changed) = &*self.slot;
+    /// Answers for one key; the first answer stands.
+    pub(crate) fn keep(&self, at: usize, outcome: Result<(), PeerError>) {
+        let (slot, changed) = &*self.0;
         let mut kept = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get_or_insert(outcomes);
+        kept[at].get_or_insert(outcome);
         changed.notify_all();
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.keep(vec![Err(PeerError::Closed); self.keys]);
+        let (slot, changed) = &*self.0;
+        let mut kept = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        for outcome in kept.iter_mut() {
+            outcome.get_or_insert(Err(PeerError::Closed));
+        }
+        changed.notify_all();
     }
 }
 
 impl Promise {
-    /// Runs a call about `keys` keys on a thread; `None`: too many are under way, or the process
-    /// can have no more threads.
+    /// Runs a call about `keys` keys on a thread, which may answer for some of them before it is
+    /// over; `None`: too many are under way, or the process can have no more threads.
     pub(crate) fn run(
         keys: usize,
-        call: impl FnOnce() -> Outcomes + Send + 'static,
+        call: impl FnOnce(&Keeper) -> Outcomes + Send + 'static,
     ) -> Option<Self> {
         if CALLS.fetch_add(1, Ordering::AcqRel) >= CALLS_MAX {
             drop(Counted);
             return None;
         }
-        let slot: Slot = Arc::default();
-        let keeper = Keeper {
-            slot: Arc::clone(&slot),
-            keys,
-        };
+        let slot: Slot = Arc::new((Mutex::new(vec![None; keys]), Condvar::new()));
+        let keeper = Keeper(Arc::clone(&slot));
         let counted = Counted;
         thread::Builder::new()
             .name("chariot-cards".to_owned())
             .spawn(move || {
                 let _counted = counted;
-                keeper.keep(call());
+                for (at, outcome) in call(&keeper).into_iter().enumerate() {
+                    keeper.keep(at, outcome);
+                }
             })
             .ok()?;
         Some(Self(slot))
     }
 
-    /// Waits for at most `most`; `None` when the call is not over by then.
-    pub(crate) fn wait(&self, most: Duration) -> Option<Outcomes> {
+    /// Waits for at most `most` for the outcomes of `keys`; `None` when one is not there by then.
+    pub(crate) fn wait(&self, keys: Range<usize>, most: Duration) -> Option<Outcomes> {
         let (slot, changed) = &*self.0;
         let until = Instant::now() + most;
         let mut outcomes = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        while outcomes.is_none() {
+        loop {
+            let all: Option<Outcomes> = outcomes[keys.clone()].iter().cloned().collect();
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return None;
+            if all.is_some() || left.is_zero() {
+                return all;
             }
             let waited = changed.wait_timeout(outcomes, left);
             outcomes = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        outcomes.clone()
     }
 }
