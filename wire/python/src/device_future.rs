@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use chariot_client::{Error, Status};
 use chariot_hetero::{GetOutcome, Pending, SetOutcome};
-use chariot_peer::{MovedFuture, PeerError};
+use chariot_peer::{MovedFuture, PeerError, Promise};
 use pyo3::prelude::*;
 
 use crate::error::old;
 use crate::hetero::{found, stored};
-use crate::peer::{of_peer, removed};
-use crate::promise::Promise;
+use crate::peer::plain;
 
 /// What is waited for.
 #[derive(Debug)]
@@ -49,13 +48,13 @@ impl DeviceFuture {
             Waiting::Get(pending) => Some(pending.wait(most)?.map(found)),
             Waiting::Moved(future) => match future.wait(most) {
                 Err(PeerError::Absent) => None,
-                outcome => Some(Ok(vec![outcome.map_err(|error| of_peer(&error))])),
+                outcome => Some(Ok(plain(vec![outcome]))),
             },
             Waiting::Received(promise, at) => {
                 let outcome = promise.wait(most)?.swap_remove(*at);
-                Some(Ok(vec![outcome.map_err(|error| of_peer(&error))]))
+                Some(Ok(plain(vec![outcome])))
             },
-            Waiting::Deleted(promise) => Some(Ok(removed(promise.wait(most)?))),
+            Waiting::Deleted(promise) => Some(Ok(plain(promise.wait(most)?))),
         }
     }
 }

@@ -1,28 +1,28 @@
 //! Calls between cards that run on a thread of their own, and their outcomes.
 //!
 //! One thread a call: it waits for another process, for up to a minute. Their number is bounded, so
-//! that a program which never collects its futures is told so.
+//! that a program which begins more than that is told so.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chariot_peer::PeerError;
+use crate::error::PeerError;
 
 /// Most calls of a process that are under way: a receiver takes objects in batches, a batch a call.
-const CALLS_MAX: usize = 256;
+pub const CALLS_MAX: usize = 256;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
 /// What became of each key.
-pub(crate) type Outcomes = Vec<Result<(), PeerError>>;
+pub type Outcomes = Vec<Result<(), PeerError>>;
 
 type Slot = Arc<(Mutex<Option<Outcomes>>, Condvar)>;
 
 /// The outcomes of a call, when it is over. Lives on: any thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Promise(Slot);
+pub struct Promise(Slot);
 
 /// Counts a call, also when its thread panics.
 struct Counted;
@@ -82,8 +82,9 @@ impl Promise {
         Some(Self(slot))
     }
 
-    /// Waits for at most `most`; `None` when the call is not over by then.
-    pub(crate) fn wait(&self, most: Duration) -> Option<Outcomes> {
+    /// Waits for at most `most`; `None` when the call is not over by then. May be asked again.
+    #[must_use]
+    pub fn wait(&self, most: Duration) -> Option<Outcomes> {
         let (slot, changed) = &*self.0;
         let until = Instant::now() + most;
         let mut outcomes = slot.lock().unwrap_or_else(PoisonError::into_inner);
