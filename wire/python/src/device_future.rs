@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use chariot_client::{Error, Status};
 use chariot_hetero::{GetOutcome, Pending, SetOutcome};
-use chariot_peer::{MovedFuture, PeerError};
+use chariot_peer::{MovedFuture, PeerError, Promise};
 use pyo3::prelude::*;
 
 use crate::error::old;
 use crate::hetero::{found, stored};
-use crate::peer::{of_peer, plain};
-use crate::promise::Promise;
+use crate::peer::plain;
 
 /// How often a wait looks for signals, such as the user's interrupt.
 const SIGNALS: Duration = Duration::from_millis(200);
@@ -52,16 +51,13 @@ impl DeviceFuture {
             Waiting::Get(pending) => Some(pending.wait(most)?.map(found)),
             Waiting::Moved(future) => match future.wait(most) {
                 Err(PeerError::Absent) => None,
-                outcome => Some(Ok(vec![outcome.map_err(|error| of_peer(&error))])),
+                outcome => Some(Ok(plain(vec![outcome]))),
             },
             Waiting::Received(promise, at) => {
-                let outcomes = promise.wait(*at..*at + 1, most)?;
-                Some(Ok(plain(outcomes)))
+                let outcome = promise.wait_for(*at, most)?;
+                Some(Ok(plain(vec![outcome])))
             },
-            Waiting::Deleted(promise) => {
-                let outcomes = promise.wait(0..self.keys.len(), most)?;
-                Some(Ok(plain(outcomes)))
-            },
+            Waiting::Deleted(promise) => Some(Ok(plain(promise.wait(most)?))),
         }
     }
 }

@@ -8,16 +8,9 @@
 //! Accelerators are looked for at the first call that needs one, once a process: a client that only
 //! asks whether keys exist opens no driver.
 
-use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use chariot_client::{Client, Devices, Error, GetOptions, Place, Status};
-use chariot_device::{BackendKind, Device};
+use chariot_client::{Client, Error, GetOptions, Place, Status};
 use chariot_hetero::{Accelerators, Backend, GetOutcome, HeteroClient, SetOutcome};
-use chariot_peer::PeerPort;
+use chariot_peer::Ports;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -28,30 +21,6 @@ use crate::error::old;
 use crate::kv::Kv;
 use crate::old_rules;
 use crate::options::old_set_options;
-
-/// The accelerators of this process, by the backend that was asked for, and whose process it was:
-/// a forked child has none of its parent's threads and looks anew.
-static FOUND: Mutex<Option<(u32, Backend, Accelerators)>> = Mutex::new(None);
-
-fn accelerators(backend: Backend) -> Accelerators {
-    let here = std::process::id();
-    let mut known = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((process, of, accelerators)) = &*known
-        && (*process, *of) == (here, backend)
-    {
-        return accelerators.clone();
-    }
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let found = Accelerators::find(backend, variable);
-    let before = known.replace((here, backend, found.clone()));
-    if let Some((process, _, accelerators)) = before
-        && process != here
-    {
-        // Its driver's handles are the parent's: nothing of it is to be ended here.
-        let _the_parents = ManuallyDrop::new(accelerators);
-    }
-    found
-}
 
 /// The device calls of one connection. Lives on: any thread.
 #[pyclass(module = "chariot._native", frozen, weakref)]
@@ -66,30 +35,7 @@ pub(crate) struct Hetero {
 #[derive(Debug)]
 struct Inner {
     hetero: HeteroClient,
-    /// By ordinal. The host's own memory has one only where it stands in for the cards.
-    ports: Mutex<BTreeMap<u32, Arc<PeerPort>>>,
-    /// Whose threads those are.
-    process: u32,
-}
-
-impl Inner {
-    fn ports(&self) -> Vec<Arc<PeerPort>> {
-        let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        ports.values().cloned().collect()
-    }
-
-    /// Ends everything: calls between cards first, which hold their ports.
-    fn end(self) {
-        if self.process != std::process::id() {
-            // In a forked child there are none of its threads to wait for.
-            let _the_parents = ManuallyDrop::new(self);
-            return;
-        }
-        for port in self.ports() {
-            port.close();
-        }
-        drop(self);
-    }
+    ports: Ports,
 }
 
 impl Hetero {
@@ -105,32 +51,8 @@ impl Hetero {
         self.inner().hetero.accelerators()
     }
 
-    /// The ports of the cards that calls between cards have used.
-    pub(crate) fn ports(&self) -> Vec<Arc<PeerPort>> {
-        self.inner().ports()
-    }
-
-    /// The port of a card, opened at its first use.
-    pub(crate) fn port(
-        &self,
-        device: &Device,
-        open: impl FnOnce(Arc<Devices>) -> Result<PeerPort, Error>,
-    ) -> Result<Arc<PeerPort>, Error> {
-        let accelerators = self.accelerators();
-        let is_host = accelerators.host()?.is_beside(device);
-        if is_host && !matches!(accelerators.backend(), Ok(BackendKind::Host)) {
-            // The daemon knows cards by their ordinal alone.
-            let cause = "memory of the host does not move between cards";
-            return Err(Error::new(Status::InvalidArgument, cause));
-        }
-        let ports = self.inner().ports.lock();
-        let mut ports = ports.unwrap_or_else(PoisonError::into_inner);
-        if let Some(port) = ports.get(&device.ordinal()) {
-            return Ok(Arc::clone(port));
-        }
-        let port = Arc::new(open(Arc::new(self.client().devices()))?);
-        ports.insert(device.ordinal(), Arc::clone(&port));
-        Ok(port)
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.inner().ports
     }
 
     /// The words for a failure of a write.
@@ -199,14 +121,11 @@ impl Hetero {
             },
         };
         let client = kv.client().clone();
-        let hetero = py.detach(|| HeteroClient::new(client, &accelerators(backend)));
+        let ports = Ports::new(client.clone());
+        let hetero = py.detach(|| HeteroClient::new(client, &Accelerators::shared(backend)));
         let hetero = hetero.map_err(|failed| old(failed.status(), failed.cause()))?;
         Ok(Self {
-            inner: Some(Inner {
-                hetero,
-                ports: Mutex::default(),
-                process: std::process::id(),
-            }),
+            inner: Some(Inner { hetero, ports }),
             is_first: kv.is_first(),
         })
     }
@@ -325,7 +244,7 @@ impl Hetero {
         old_rules::check_keys(&keys, self.is_first)?;
         let answers = py.detach(|| {
             if of_card {
-                return Ok(crate::peer::shapes(&self.client().devices(), &keys));
+                return Ok(self.ports().lens(&keys));
             }
             self.inner().hetero.get_meta_info(&keys)
         });
@@ -352,17 +271,11 @@ impl Hetero {
 impl Drop for Hetero {
     fn drop(&mut self) {
         // Waits for the calls under way: other threads of the program go on meanwhile.
-        let mut held = self.inner.take();
-        let mut end = || {
-            if let Some(inner) = held.take() {
-                inner.end();
-            }
-        };
-        if Python::try_attach(|py| py.detach(&mut end)).is_none() {
-            end();
+        let inner = self.inner.take();
+        let mut held = Some(inner);
+        let dropped = Python::try_attach(|py| py.detach(|| drop(held.take())));
+        if dropped.is_none() {
+            drop(held);
         }
     }
 }
-
-/// Longest time of a transfer once it has begun, where the connection names none.
-pub(crate) const TRANSFER_MAX: Duration = Duration::from_mins(1);

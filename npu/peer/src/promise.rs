@@ -1,29 +1,28 @@
 //! Calls between cards that run on a thread of their own, and their outcomes.
 //!
 //! One thread a call: it waits for another process, for up to a minute. Their number is bounded, so
-//! that a program which never collects its futures is told so.
+//! that a program which begins more than that is told so.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chariot_peer::PeerError;
+use crate::error::PeerError;
 
 /// Most calls of a process that are under way: a receiver takes objects in batches, a batch a call.
-const CALLS_MAX: usize = 256;
+pub const CALLS_MAX: usize = 256;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
 /// What became of each key.
-pub(crate) type Outcomes = Vec<Result<(), PeerError>>;
+pub type Outcomes = Vec<Result<(), PeerError>>;
 
 type Slot = Arc<(Mutex<Vec<Option<Result<(), PeerError>>>>, Condvar)>;
 
-/// The outcomes of a call's keys, each when it is there. Lives on: any thread.
+/// The outcomes of a call's keys, each when it is known. Lives on: any thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Promise(Slot);
+pub struct Promise(Slot);
 
 /// Counts a call, also when its thread panics.
 struct Counted;
@@ -40,10 +39,10 @@ pub(crate) struct Keeper(Slot);
 
 impl Keeper {
     /// Answers for one key; the first answer stands.
-    pub(crate) fn keep(&self, at: usize, outcome: Result<(), PeerError>) {
+    pub(crate) fn keep(&self, key: usize, outcome: Result<(), PeerError>) {
         let (slot, changed) = &*self.0;
         let mut kept = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        kept[at].get_or_insert(outcome);
+        kept[key].get_or_insert(outcome);
         changed.notify_all();
     }
 }
@@ -77,24 +76,43 @@ impl Promise {
             .name("chariot-cards".to_owned())
             .spawn(move || {
                 let _counted = counted;
-                for (at, outcome) in call(&keeper).into_iter().enumerate() {
-                    keeper.keep(at, outcome);
+                for (key, outcome) in call(&keeper).into_iter().enumerate() {
+                    keeper.keep(key, outcome);
                 }
             })
             .ok()?;
         Some(Self(slot))
     }
 
-    /// Waits for at most `most` for the outcomes of `keys`; `None` when one is not there by then.
-    pub(crate) fn wait(&self, keys: Range<usize>, most: Duration) -> Option<Outcomes> {
+    /// Waits for at most `most`; `None` when the call is not over by then. May be asked again.
+    #[must_use]
+    pub fn wait(&self, most: Duration) -> Option<Outcomes> {
+        let all = |known: &[Option<Result<(), PeerError>>]| known.iter().cloned().collect();
+        self.until(most, all)
+    }
+
+    /// As [`Self::wait`], for the key of one place alone, which may be known before the others.
+    ///
+    /// # Panics
+    /// When the call has no such key.
+    #[must_use]
+    pub fn wait_for(&self, key: usize, most: Duration) -> Option<Result<(), PeerError>> {
+        self.until(most, |known| known[key].clone())
+    }
+
+    fn until<T>(
+        &self,
+        most: Duration,
+        look: impl Fn(&[Option<Result<(), PeerError>>]) -> Option<T>,
+    ) -> Option<T> {
         let (slot, changed) = &*self.0;
         let until = Instant::now() + most;
         let mut outcomes = slot.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let all: Option<Outcomes> = outcomes[keys.clone()].iter().cloned().collect();
+            let found = look(&outcomes);
             let left = until.saturating_duration_since(Instant::now());
-            if all.is_some() || left.is_zero() {
-                return all;
+            if found.is_some() || left.is_zero() {
+                return found;
             }
             let waited = changed.wait_timeout(outcomes, left);
             outcomes = waited.unwrap_or_else(PoisonError::into_inner).0;
