@@ -184,6 +184,8 @@ mod tests {
                 .arg("127.0.0.1")
                 .arg(daemon.listen().port().to_string())
                 .env("DATASYSTEM_HOST", "127.0.0.1")
+                .env("CHARIOT_DEVICE_BACKEND", "ascend")
+                .env("ASCEND_RT_LIB_DIR", built.path.parent().unwrap())
                 .env("DATASYSTEM_PORT", daemon.listen().port().to_string())
                 .output()
                 .unwrap();
@@ -257,6 +259,21 @@ mod tests {
             let built = compile(compiler, "tests/programs/cards.c", &[]);
             let output = card(&built, &daemon, "copies", simulated).output().unwrap();
             assert_ok(&format!("copies, {compiler}"), &output);
+        }
+    }
+
+    #[test]
+    fn a_device_program_of_the_first_release_compiles_unchanged_and_runs() {
+        for (_, cpp) in compilers() {
+            let daemon = daemon();
+            let built = compile(cpp, "tests/programs/hetero_016.cpp", &[]);
+            let output = Command::new(&built.path)
+                .arg("127.0.0.1")
+                .arg(daemon.listen().port().to_string())
+                .env("CHARIOT_DEVICE_BACKEND", "host")
+                .output()
+                .unwrap();
+            assert_ok(cpp, &output);
         }
     }
 
