@@ -37,7 +37,7 @@ struct Job {
     phase: Phase,
     /// Its place in the call.
     place: usize,
-    /// A provider was found once.
+    /// Somebody provides it, or did.
     found: bool,
     /// The caller has heard that it is here.
     told: bool,
@@ -105,7 +105,7 @@ pub(crate) fn run(
         };
         let asked = ask(shared, &mut jobs, wait);
         (question, is_first) = (QUESTION, false);
-        give_up(&mut jobs, limits);
+        give_up(shared, &mut jobs, limits);
         if !look(shared, &mut jobs) && !asked {
             rest(shared, &jobs, last);
         }
@@ -124,11 +124,19 @@ pub(crate) fn run(
         .collect()
 }
 
-/// Who never had a provider, and has none in time, is a miss.
-fn give_up(jobs: &mut [Job], limits: Limits) {
-    let is_late = Instant::now() >= limits.provider;
+/// Who has found no provider in time is a miss, if nobody offers the object: an offer whose provider
+/// is busy, or an answer that a busy machine delayed, is worth the rest of the time.
+fn give_up(shared: &Shared, jobs: &mut [Job], limits: Limits) {
+    if limits.provider == limits.whole || Instant::now() < limits.provider {
+        return;
+    }
     for job in jobs {
-        if is_late && !job.found && matches!(job.phase, Phase::Wanted) {
+        if job.found || !matches!(job.phase, Phase::Wanted) {
+            continue;
+        }
+        if matches!(shared.directory.shape(job.object.hash), Ok(Some(_))) {
+            job.found = true;
+        } else {
             job.phase = Phase::Over(Err(PeerError::Absent));
         }
     }
