@@ -124,8 +124,8 @@ pub(crate) fn run(
         .collect()
 }
 
-/// Who has found no provider in time is a miss, if nobody offers the object: an offer whose provider
-/// is busy, or an answer that a busy machine delayed, is worth the rest of the time.
+/// Who has found no provider in time is a miss, if nobody offers the object: an offer whose
+/// provider is busy, or an answer that a busy machine delayed, is worth the rest of the time.
 fn give_up(shared: &Shared, jobs: &mut [Job], limits: Limits) {
     if limits.provider == limits.whole || Instant::now() < limits.provider {
         return;
