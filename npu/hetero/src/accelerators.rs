@@ -10,6 +10,7 @@ use chariot_device::{Ascend, BackendKind, Cuda, Device, Host, HostOptions, Runti
 use chariot_transfer::{CoreOptions, DeviceCore};
 
 use crate::fault;
+use crate::flight::keep_for_ever;
 
 /// Cards that the host backend pretends to have: as many as a host has at most.
 const HOST_CARDS: u32 = 64;
@@ -45,7 +46,33 @@ struct Machine {
     cores: Mutex<BTreeMap<(bool, u32), Weak<DeviceCore>>>,
 }
 
+/// Those of this process, by the backend that was asked for, and whose process it was.
+static SHARED: Mutex<Option<(u32, Backend, Accelerators)>> = Mutex::new(None);
+
 impl Accelerators {
+    /// The accelerators that all clients of this process share: found at the first call with the
+    /// environment's variables, and again when another backend is asked for or after a fork, since
+    /// a child has none of its parent's threads.
+    #[must_use]
+    pub fn shared(backend: Backend) -> Self {
+        let here = std::process::id();
+        let mut known = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((process, of, accelerators)) = &*known
+            && (*process, *of) == (here, backend)
+        {
+            return accelerators.clone();
+        }
+        let found = Self::find(backend, |name| std::env::var_os(name).map(PathBuf::from));
+        let before = known.replace((here, backend, found.clone()));
+        if let Some((process, _, accelerators)) = before
+            && process != here
+        {
+            // Its driver's handles are the parent's: nothing of it is to be ended here.
+            keep_for_ever(accelerators);
+        }
+        found
+    }
+
     /// Looks for accelerators. `variable` reads the environment variables that say where libraries
     /// are ([`Search::standard`]). Having none is no failure: calls that need one say why there is
     /// none.

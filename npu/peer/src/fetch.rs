@@ -35,43 +35,81 @@ struct Job {
     object: Arc<Held>,
     number: u64,
     phase: Phase,
+    /// Its place in the call.
+    place: usize,
+    /// Somebody provides it, or did.
+    found: bool,
+    /// The caller has heard that it is here.
+    told: bool,
 }
 
-/// Gets objects; one result each. Who has no provider by `patience` is a miss; what has one goes on
-/// until `deadline`.
+/// How long a call waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// For a provider; a key is asked for at least once.
+    pub(crate) provider: Instant,
+    /// For the bytes, once there was a provider; not before `provider`.
+    pub(crate) whole: Instant,
+}
+
+impl Limits {
+    fn of(&self, job: &Job) -> Instant {
+        if job.found { self.whole } else { self.provider }
+    }
+}
+
+/// Gets objects; one result each. `told` hears of each place whose object is here, at once.
 pub(crate) fn run(
     shared: &Arc<Shared>,
     wanted: Vec<Result<Arc<Held>, PeerError>>,
-    patience: Instant,
-    deadline: Instant,
+    limits: Limits,
+    told: &mut dyn FnMut(usize),
 ) -> Vec<Result<(), PeerError>> {
+    assert!(
+        limits.provider <= limits.whole,
+        "bytes come from a provider"
+    );
     let mut jobs: Vec<Job> = Vec::with_capacity(wanted.len());
     let mut places = Vec::with_capacity(wanted.len());
-    for object in wanted {
+    for (place, object) in wanted.into_iter().enumerate() {
         places.push(object.map(|object| {
             let phase = admit(shared, &object);
             jobs.push(Job {
                 object,
                 number: 0,
                 phase,
+                place,
+                found: false,
+                told: false,
             });
             jobs.len() - 1
         }));
     }
     let mut question = FIRST_QUESTION;
-    while Instant::now() < deadline && jobs.iter().any(|job| !job.is_over()) {
+    let mut is_first = limits.provider < limits.whole;
+    loop {
         let now = Instant::now();
-        // Who has no patience asks once all the same, and gives the directory time to answer.
-        let wait = patience.saturating_duration_since(now).max(FIRST_QUESTION);
-        let left = deadline.saturating_duration_since(now);
-        let asked = ask(shared, &mut jobs, question.min(wait).min(left));
-        question = QUESTION;
-        if Instant::now() >= patience {
-            give_up_wanted(&mut jobs);
+        let last = jobs.iter().filter(|job| !job.is_over());
+        let last = last.map(|job| limits.of(job)).max();
+        let Some(last) = last.filter(|last| is_first || now < *last) else {
+            break;
+        };
+        if shared.lock().closing && close(&mut jobs) {
+            continue;
         }
+        let left = last.saturating_duration_since(now);
+        let wait = if is_first {
+            question
+        } else {
+            question.min(left)
+        };
+        let asked = ask(shared, &mut jobs, wait);
+        (question, is_first) = (QUESTION, false);
+        give_up(shared, &mut jobs, limits);
         if !look(shared, &mut jobs) && !asked {
-            rest(shared, &jobs, deadline);
+            rest(shared, &jobs, last);
         }
+        tell(&mut jobs, told);
     }
     // What came in time counts, whenever it is seen.
     look(shared, &mut jobs);
@@ -86,13 +124,45 @@ pub(crate) fn run(
         .collect()
 }
 
-/// Those that nobody provides are misses, also when they had a provider that broke off.
-fn give_up_wanted(jobs: &mut [Job]) {
+/// Who has found no provider in time is a miss, if nobody offers the object: an offer whose
+/// provider is busy, or an answer that a busy machine delayed, is worth the rest of the time.
+fn give_up(shared: &Shared, jobs: &mut [Job], limits: Limits) {
+    if limits.provider == limits.whole || Instant::now() < limits.provider {
+        return;
+    }
     for job in jobs {
-        if matches!(job.phase, Phase::Wanted) {
+        if job.found || !matches!(job.phase, Phase::Wanted) {
+            continue;
+        }
+        if matches!(shared.directory.shape(job.object.hash), Ok(Some(_))) {
+            job.found = true;
+        } else {
             job.phase = Phase::Over(Err(PeerError::Absent));
         }
     }
+}
+
+/// Tells of what has come. What failed is not told of before the end: it may still be written.
+fn tell(jobs: &mut [Job], told: &mut dyn FnMut(usize)) {
+    for job in jobs {
+        if !job.told && matches!(job.phase, Phase::Over(Ok(()))) {
+            job.told = true;
+            told(job.place);
+        }
+    }
+}
+
+/// The port closes: nobody is asked any more; says whether anybody would have been. What runs is
+/// ended by `look`.
+fn close(jobs: &mut [Job]) -> bool {
+    let mut changed = false;
+    for job in jobs {
+        if matches!(job.phase, Phase::Wanted) {
+            job.phase = Phase::Over(Err(PeerError::Closed));
+            changed = true;
+        }
+    }
+    changed
 }
 
 impl Job {
@@ -224,6 +294,7 @@ fn ask(shared: &Shared, jobs: &mut [Job], wait: Duration) -> bool {
     shared.change(|state| {
         for (job, taken) in asking.into_iter().zip(taken) {
             job.phase = granted(state, job, taken);
+            job.found |= matches!(job.phase, Phase::Running);
         }
     });
     true

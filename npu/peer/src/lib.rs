@@ -29,6 +29,8 @@
 //! The daemon is reached through [`Directory`]; another implementation of it (of a cluster) is all
 //! that transfers beyond one host need of this crate.
 //!
+//! [`Ports`] are the cards of one client as the SDKs use them.
+//!
 //! Lives on: any thread. Reading order: `directory`, `object`, `port`, `fetch`, `send`, `receive`,
 //! `orders`.
 
@@ -38,6 +40,8 @@ mod fetch;
 mod object;
 mod orders;
 mod port;
+mod ports;
+mod promise;
 mod receive;
 mod send;
 mod state;
@@ -48,3 +52,5 @@ pub use directory::{Directory, Opened, Taken, Wish};
 pub use error::PeerError;
 pub use object::{DeviceBlob, DeviceObject};
 pub use port::{MovedFuture, PeerOptions, PeerPort, PeerStats};
+pub use ports::Ports;
+pub use promise::{CALLS_MAX, Outcomes, Promise};

@@ -206,11 +206,12 @@ impl PeerPort {
     /// twice the first is served. What was got is provided to others until it is deleted.
     #[must_use]
     pub fn get(&self, objects: &[DeviceObject], wait: Duration) -> Vec<Result<(), PeerError>> {
-        self.fetch(objects, Lifetime::Reference, (wait, wait))
+        self.fetch(objects, Lifetime::Reference, (wait, wait), &mut |_| ())
     }
 
     /// As [`Self::get`], and what has found a provider within `wait` may take until `limit` is
-    /// over: a wait of zero gets what is there.
+    /// over, also from another one: a wait of zero gets what is there. Every key is asked for at
+    /// least once, for 100 ms.
     #[must_use]
     pub fn get_within(
         &self,
@@ -218,7 +219,7 @@ impl PeerPort {
         wait: Duration,
         limit: Duration,
     ) -> Vec<Result<(), PeerError>> {
-        self.fetch(objects, Lifetime::Reference, (wait, limit))
+        self.fetch(objects, Lifetime::Reference, (wait, limit), &mut |_| ())
     }
 
     /// Receives objects that were published for one receiver (`dev_subscribe`).
@@ -228,18 +229,20 @@ impl PeerPort {
         objects: &[DeviceObject],
         wait: Duration,
     ) -> Vec<Result<(), PeerError>> {
-        self.fetch(objects, Lifetime::Move, (wait, wait))
+        self.fetch(objects, Lifetime::Move, (wait, wait), &mut |_| ())
     }
 
-    /// As [`Self::subscribe`], with a limit as in [`Self::get_within`].
+    /// As [`Self::subscribe`], with a limit as in [`Self::get_within`]. `told` hears the place of
+    /// each object as soon as it is here, on the calling thread; of what fails the results tell.
     #[must_use]
     pub fn subscribe_within(
         &self,
         objects: &[DeviceObject],
         wait: Duration,
         limit: Duration,
+        told: &mut dyn FnMut(usize),
     ) -> Vec<Result<(), PeerError>> {
-        self.fetch(objects, Lifetime::Move, (wait, limit))
+        self.fetch(objects, Lifetime::Move, (wait, limit), told)
     }
 
     fn fetch(
@@ -247,12 +250,16 @@ impl PeerPort {
         objects: &[DeviceObject],
         lifetime: Lifetime,
         (wait, limit): (Duration, Duration),
+        told: &mut dyn FnMut(usize),
     ) -> Vec<Result<(), PeerError>> {
         if let Err(error) = check_call(objects.len()) {
             return vec![Err(error); objects.len()];
         }
         let now = Instant::now();
-        let (patience, deadline) = (now + wait, now + limit.max(wait));
+        let limits = fetch::Limits {
+            provider: now + wait,
+            whole: now + limit.max(wait),
+        };
         let mut seen = BTreeSet::new();
         let mut wanted = Vec::with_capacity(objects.len());
         for object in objects {
@@ -266,7 +273,7 @@ impl PeerPort {
             });
             wanted.push(held);
         }
-        fetch::run(&self.shared, wanted, patience, deadline)
+        fetch::run(&self.shared, wanted, limits, told)
     }
 
     /// Removes objects everywhere (`dev_delete`): one result each, whether it was there. Transfers
@@ -358,8 +365,10 @@ fn settle(shared: &Shared, name: (u64, u64), until: Instant) {
     }
 }
 
-impl Drop for PeerPort {
-    fn drop(&mut self) {
+impl PeerPort {
+    /// Ends what the port does, as dropping it would, without waiting for its threads: calls of
+    /// other threads answer [`PeerError::Closed`].
+    pub fn close(&self) {
         let hashes: Vec<KeyHash> = self.shared.change(|state| {
             state.closing = true;
             let names = std::mem::take(&mut state.objects);
@@ -368,6 +377,12 @@ impl Drop for PeerPort {
         for some in hashes.chunks(KEYS_MAX) {
             drop(self.shared.directory.leave(self.shared.card(), some));
         }
+    }
+}
+
+impl Drop for PeerPort {
+    fn drop(&mut self) {
+        self.close();
         loop {
             let threads = std::mem::take(&mut self.shared.lock().threads);
             if threads.is_empty() {

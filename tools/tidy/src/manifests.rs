@@ -20,7 +20,15 @@ const EDGES: &[(&str, &[&str])] = &[
             "chariot-transfer",
         ],
     ),
-    ("chariot-capi", &["chariot-client"]),
+    (
+        "chariot-capi",
+        &[
+            "chariot-client",
+            "chariot-device",
+            "chariot-hetero",
+            "chariot-peer",
+        ],
+    ),
     ("chariot-client", &["chariot-proto", "chariot-shm"]),
     ("chariot-device", &["chariot-ascend-rt-sys"]),
     ("chariot-fuzz", &["chariot-proto", "chariot-shm"]),

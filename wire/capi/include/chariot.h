@@ -123,6 +123,24 @@
 // The latch that nobody shares.
 #define CHARIOT_LATCH_EXCLUSIVE 1
 
+// Ascend where its libraries are found, else CUDA, else an error at the first call.
+#define CHARIOT_BACKEND_AUTO 0
+
+// Ascend: `AscendCL` and HCCL.
+#define CHARIOT_BACKEND_ASCEND 1
+
+// The CUDA driver.
+#define CHARIOT_BACKEND_CUDA 2
+
+// Memory of this process stands in for the cards'.
+#define CHARIOT_BACKEND_HOST 3
+
+// In a blob list: the card that the calling thread works with already.
+#define CHARIOT_CARD_CURRENT -2
+
+// In a blob list: memory of this process.
+#define CHARIOT_CARD_HOST -3
+
 // Memory for one value. Opaque; one thread at a time.
 //
 // The bytes are unspecified until written: write all of them. Ends with `chariot_buffer_publish`
@@ -131,6 +149,12 @@ typedef struct chariot_buffer chariot_buffer;
 
 // A connection to one daemon. Opaque. Any number of threads may use it at once.
 typedef struct chariot_client chariot_client;
+
+// The outcomes of an asynchronous call. Opaque. Any number of threads may wait for it.
+typedef struct chariot_future chariot_future;
+
+// The device calls of one client. Opaque. Any number of threads may use it at once.
+typedef struct chariot_hetero chariot_hetero;
 
 // An object that was created or opened. Opaque; one thread at a time.
 //
@@ -232,6 +256,26 @@ typedef struct {
   // How many bytes.
   size_t len;
 } chariot_bytes_mut;
+
+// A range of a card's memory.
+typedef struct {
+  // Its first byte, in the card's addresses; not 0.
+  uint64_t address;
+  // How many bytes, at least 1.
+  uint64_t len;
+} chariot_blob;
+
+// The memory of one object: blobs of one card, in order.
+typedef struct {
+  // The card's number, or one of `CHARIOT_CARD_*`.
+  int32_t card;
+  // Zero.
+  uint32_t reserved;
+  // The blobs.
+  const chariot_blob *blobs;
+  // How many, at least 1.
+  size_t count;
+} chariot_blob_list;
 
 #ifdef __cplusplus
 extern "C" {
@@ -546,6 +590,144 @@ int32_t chariot_mset_tx(const chariot_client *client,
                         const chariot_bytes *values,
                         size_t count,
                         const chariot_set_options *options);
+
+// Makes the device calls of a client, and stores them, to be closed with `chariot_hetero_close`;
+// null on failure. `backend` is one of `CHARIOT_BACKEND_*`. A machine without cards is no failure
+// here: the calls that need one answer `CHARIOT_NOT_SUPPORTED`, and say what is missing.
+// Threads: any.
+int32_t chariot_hetero_open(const chariot_client *client, uint8_t backend, chariot_hetero **hetero);
+
+// Closes the device calls; null is ignored. Waits for asynchronous copies under way; objects that
+// this client's cards provided are provided no longer. The client stays open. Threads: any, after
+// all other calls on it have returned.
+void chariot_hetero_close(chariot_hetero *hetero);
+
+// Stores which backend the cards have, one of `CHARIOT_BACKEND_*`. `CHARIOT_NOT_SUPPORTED`: none;
+// `chariot_last_error` says what is missing. Threads: any.
+int32_t chariot_hetero_backend(const chariot_hetero *hetero, uint8_t *backend);
+
+// Copies objects of one card into the cache, a status each: `CHARIOT_EXISTS` for a key that has a
+// value, which stays. At most 10,000 keys, all lists on one card. Statuses as `chariot_set`. The
+// card's own work on the memory must be over (synchronise its streams). Threads: any.
+int32_t chariot_mset_d2h(const chariot_hetero *hetero,
+                         const chariot_bytes *keys,
+                         const chariot_blob_list *lists,
+                         size_t count,
+                         const chariot_set_options *options,
+                         int32_t *statuses);
+
+// Copies objects of the cache into one card, a status each: `CHARIOT_NOT_FOUND` is a miss,
+// `CHARIOT_INVALID_ARGUMENT` an object of other blobs, whose memory is as it was. Ranges are not
+// taken. At most 10,000 keys, all lists on one card. Threads: any.
+int32_t chariot_mget_h2d(const chariot_hetero *hetero,
+                         const chariot_bytes *keys,
+                         const chariot_blob_list *lists,
+                         size_t count,
+                         const chariot_get_options *options,
+                         int32_t *statuses);
+
+// As `chariot_mset_d2h`, on another thread, in the order of the calls; deadlines count from now.
+// Stores a future, to be freed; null on failure. `CHARIOT_BUSY`: 256 calls wait. Threads: any.
+int32_t chariot_mset_d2h_async(const chariot_hetero *hetero,
+                               const chariot_bytes *keys,
+                               const chariot_blob_list *lists,
+                               size_t count,
+                               const chariot_set_options *options,
+                               chariot_future **future);
+
+// As `chariot_mget_h2d`, on another thread, in the order of the calls. Stores a future, to be
+// freed; null on failure. `CHARIOT_BUSY`: 256 calls wait. Threads: any.
+int32_t chariot_mget_h2d_async(const chariot_hetero *hetero,
+                               const chariot_bytes *keys,
+                               const chariot_blob_list *lists,
+                               size_t count,
+                               const chariot_get_options *options,
+                               chariot_future **future);
+
+// Stores the lengths of an object's blobs, at most `room` of them, and how many there are (0 on
+// failure). `of_card` is 1 for an object that cards provide, 0 for one of the cache.
+// `CHARIOT_NOT_FOUND` is a miss; `CHARIOT_INVALID_ARGUMENT`: the value is no object of blobs.
+// Threads: any.
+int32_t chariot_blob_lens(const chariot_hetero *hetero,
+                          const void *key,
+                          size_t key_len,
+                          uint8_t of_card,
+                          uint64_t *lens,
+                          size_t room,
+                          size_t *count);
+
+// Offers objects of a card to all others of this host until they are deleted, a status each:
+// `CHARIOT_EXISTS` where a key is in use. Threads: any.
+int32_t chariot_dev_mset(const chariot_hetero *hetero,
+                         const chariot_bytes *keys,
+                         const chariot_blob_list *lists,
+                         size_t count,
+                         int32_t *statuses);
+
+// Gets objects of other cards, a status each: `CHARIOT_NOT_FOUND` where nobody provides one
+// within `wait_us` microseconds; a transfer that has begun may take a minute more. What was got is
+// provided to others, as by `chariot_dev_mset`. Threads: any.
+int32_t chariot_dev_mget(const chariot_hetero *hetero,
+                         const chariot_bytes *keys,
+                         const chariot_blob_list *lists,
+                         size_t count,
+                         uint64_t wait_us,
+                         int32_t *statuses);
+
+// Offers objects to one receiver each, and stores a future each, over when its receiver has it;
+// null where the status says that it could not be offered. Threads: any.
+int32_t chariot_dev_publish(const chariot_hetero *hetero,
+                            const chariot_bytes *keys,
+                            const chariot_blob_list *lists,
+                            size_t count,
+                            chariot_future **futures,
+                            int32_t *statuses);
+
+// Receives objects that were published, and stores one future for all of them; null on failure.
+// It waits 20 s for a single object, 60 s for several. `CHARIOT_BUSY`: 256 calls are under way.
+// Threads: any.
+int32_t chariot_dev_subscribe(const chariot_hetero *hetero,
+                              const chariot_bytes *keys,
+                              const chariot_blob_list *lists,
+                              size_t count,
+                              chariot_future **future);
+
+// Removes objects from all cards, a status each; one that was not there is `CHARIOT_OK`. Transfers
+// under way come to their end, and a card of another process that has a copy of its own hears of
+// it a moment later. Threads: any.
+int32_t chariot_dev_delete(const chariot_hetero *hetero,
+                           const chariot_bytes *keys,
+                           size_t count,
+                           int32_t *statuses);
+
+// Provides objects no longer from this client's cards, a status each; returns when nothing is sent
+// from their memory any more. Threads: any.
+int32_t chariot_dev_local_delete(const chariot_hetero *hetero,
+                                 const chariot_bytes *keys,
+                                 size_t count,
+                                 int32_t *statuses);
+
+// As `chariot_dev_delete`, on another thread. Stores a future; null on failure. `CHARIOT_BUSY`:
+// 256 calls are under way. Threads: any.
+int32_t chariot_dev_delete_async(const chariot_hetero *hetero,
+                                 const chariot_bytes *keys,
+                                 size_t count,
+                                 chariot_future **future);
+
+// How many keys a future is about; 0 for null. Threads: any.
+size_t chariot_future_count(const chariot_future *future);
+
+// Waits for at most `timeout_us` microseconds and stores a status for each key.
+// `CHARIOT_TIMEOUT`: it is not over by then; wait again. What it returns otherwise is of the call
+// as a whole. May be asked again. Threads: any.
+int32_t chariot_future_wait(const chariot_future *future,
+                            uint64_t timeout_us,
+                            int32_t *statuses,
+                            size_t count);
+
+// Frees a future; null is ignored. The call goes on, and its memory must stand until it is over:
+// wait for it first. Threads: any, after all other calls on it have returned.
+void chariot_future_free(chariot_future *future);
 
 // The words of this thread's last failure; empty when there was none.
 //

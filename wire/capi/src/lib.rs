@@ -3,7 +3,8 @@
 //! ```text
 //!  C, C++ ─▶ chariot.h ─▶ call.rs (one call) | batch.rs (many keys) | object.rs ─▶ chariot-client
 //!                           │  every body runs in boundary::guard: no panic leaves
-//!                           └─ view.rs, buffer.rs: handles that own a pin or a lease
+//!                           ├─ view.rs, buffer.rs: handles that own a pin or a lease
+//!                           └─ hetero.rs, cards.rs, future.rs ─▶ chariot-hetero, chariot-peer
 //! ```
 //! Nothing is decided here: arguments are checked, calls are passed on, results become a status
 //! number, and the words of a failure wait in the thread that met it. `include/chariot.h` is
@@ -18,7 +19,10 @@ pub mod batch;
 pub mod boundary;
 pub mod buffer;
 pub mod call;
+pub mod cards;
 pub mod client;
+pub mod future;
+pub mod hetero;
 pub mod object;
 pub mod options;
 pub mod status;

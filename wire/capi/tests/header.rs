@@ -9,7 +9,8 @@ mod tests {
         let config = cbindgen::Config::from_file(here.join("cbindgen.toml")).unwrap();
         let mut builder = cbindgen::Builder::new().with_config(config);
         for file in [
-            "status", "options", "client", "call", "batch", "view", "buffer", "object", "boundary",
+            "status", "options", "client", "call", "batch", "view", "buffer", "object", "hetero",
+            "cards", "future", "boundary",
         ] {
             builder = builder.with_src(here.join(format!("src/{file}.rs")));
         }

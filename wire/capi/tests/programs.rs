@@ -4,11 +4,12 @@
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::io::{BufRead as _, BufReader, Lines, Write as _};
     use std::path::{Path, PathBuf};
-    use std::process::{Command, Output, Stdio};
+    use std::process::{Child, ChildStdout, Command, Output, Stdio};
     use std::sync::OnceLock;
 
+    use chariot_npu_sim::{Profile, install};
     use chariot_tests_node::daemon::{Daemon, DaemonOptions, program};
     use chariot_tests_node::wait;
     use tempfile::TempDir;
@@ -183,6 +184,8 @@ mod tests {
                 .arg("127.0.0.1")
                 .arg(daemon.listen().port().to_string())
                 .env("DATASYSTEM_HOST", "127.0.0.1")
+                .env("CHARIOT_DEVICE_BACKEND", "ascend")
+                .env("ASCEND_RT_LIB_DIR", built.path.parent().unwrap())
                 .env("DATASYSTEM_PORT", daemon.listen().port().to_string())
                 .output()
                 .unwrap();
@@ -213,6 +216,138 @@ mod tests {
         }
         assert_ok("away", &child.wait_with_output().unwrap());
         assert_eq!(next.as_deref(), Some("restart"));
+    }
+
+    /// A card's program in one of its roles; on the simulator when `simulated` names its directory.
+    fn card(built: &Built, daemon: &Daemon, role: &str, simulated: Option<&Path>) -> Command {
+        let mut command = Command::new(&built.path);
+        command
+            .arg(daemon.listen().to_string())
+            .arg(if simulated.is_some() {
+                "ascend"
+            } else {
+                "host"
+            })
+            .arg(role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(directory) = simulated {
+            command
+                .env("ASCEND_RT_LIB_DIR", directory)
+                .env("ASCEND_SIM_DIR", directory.join("host"))
+                .env("ASCEND_SIM_PRESET", "instant")
+                .env("ASCEND_SIM_DEVICES", "2");
+        }
+        command
+    }
+
+    fn simulator() -> TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        install(directory.path(), Profile::Cann91).unwrap();
+        directory
+    }
+
+    #[test]
+    fn objects_of_cards_come_back_on_host_memory_and_on_a_simulated_card() {
+        let simulator = simulator();
+        for (compiler, simulated) in [("gcc", None), ("clang", Some(simulator.path()))] {
+            if !is_there(compiler) {
+                continue;
+            }
+            let daemon = daemon();
+            let built = compile(compiler, "tests/programs/cards.c", &[]);
+            let output = card(&built, &daemon, "copies", simulated).output().unwrap();
+            assert_ok(&format!("copies, {compiler}"), &output);
+        }
+    }
+
+    #[test]
+    fn a_device_program_of_the_first_release_compiles_unchanged_and_runs() {
+        for (_, cpp) in compilers() {
+            let daemon = daemon();
+            let built = compile(cpp, "tests/programs/hetero_016.cpp", &[]);
+            let output = Command::new(&built.path)
+                .arg("127.0.0.1")
+                .arg(daemon.listen().port().to_string())
+                .env("CHARIOT_DEVICE_BACKEND", "host")
+                .output()
+                .unwrap();
+            assert_ok(cpp, &output);
+        }
+    }
+
+    #[test]
+    fn copies_of_cards_are_clean_under_the_address_sanitizer() {
+        let daemon = daemon();
+        let flags = ["-fsanitize=address,undefined"];
+        let built = compile("gcc", "tests/programs/cards.c", &flags);
+        // Blobs of the program stay allocated until its end; what the library leaks has a name.
+        let output = card(&built, &daemon, "copies", None)
+            .env("ASAN_OPTIONS", "detect_leaks=0:allocator_may_return_null=1")
+            .output()
+            .unwrap();
+        assert_ok("asan", &output);
+    }
+
+    #[test]
+    fn without_a_library_the_cause_is_named() {
+        let (daemon, empty) = (daemon(), tempfile::tempdir().unwrap());
+        let built = compile("gcc", "tests/programs/cards.c", &[]);
+        let output = card(&built, &daemon, "without", Some(empty.path()))
+            .output()
+            .unwrap();
+        assert_ok("without", &output);
+    }
+
+    /// A card's program that is talked to, line by line; killed when the test fails.
+    struct Talk {
+        child: Child,
+        said: Lines<BufReader<ChildStdout>>,
+    }
+
+    impl Talk {
+        fn start(mut command: Command) -> Self {
+            let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+            let said = BufReader::new(child.stdout.take().unwrap()).lines();
+            Self { child, said }
+        }
+
+        #[track_caller]
+        fn hear(&mut self, word: &str) {
+            let line = self.said.next().map(Result::unwrap);
+            assert_eq!(line.as_deref(), Some(word));
+        }
+
+        fn tell(&mut self, word: &str) {
+            let mut input = self.child.stdin.as_ref().unwrap();
+            input.write_all(format!("{word}\n").as_bytes()).unwrap();
+        }
+    }
+
+    impl Drop for Talk {
+        fn drop(&mut self) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+
+    #[test]
+    fn two_processes_hand_objects_from_card_to_card() {
+        let (daemon, simulator) = (daemon(), simulator());
+        let built = compile("gcc", "tests/programs/cards.c", &[]);
+        let start = |role| Talk::start(card(&built, &daemon, role, Some(simulator.path())));
+        let mut provider = start("provide");
+        provider.hear("offered");
+        let mut receiver = start("receive");
+        receiver.hear("received");
+        provider.tell("received");
+        provider.hear("deleted");
+        receiver.tell("deleted");
+        receiver.hear("end");
+        receiver.hear("ok");
+        provider.tell("end");
+        provider.hear("ok");
     }
 
     #[track_caller]

@@ -1,16 +1,18 @@
 //! Outcomes of asynchronous device calls, as `Future` of the old SDKs wraps them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chariot_client::{Error, Status};
 use chariot_hetero::{GetOutcome, Pending, SetOutcome};
-use chariot_peer::{MovedFuture, PeerError};
+use chariot_peer::{MovedFuture, PeerError, Promise};
 use pyo3::prelude::*;
 
 use crate::error::old;
 use crate::hetero::{found, stored};
-use crate::peer::{of_peer, removed};
-use crate::promise::Promise;
+use crate::peer::plain;
+
+/// How often a wait looks for signals, such as the user's interrupt.
+const SIGNALS: Duration = Duration::from_millis(200);
 
 /// What is waited for.
 #[derive(Debug)]
@@ -49,13 +51,13 @@ impl DeviceFuture {
             Waiting::Get(pending) => Some(pending.wait(most)?.map(found)),
             Waiting::Moved(future) => match future.wait(most) {
                 Err(PeerError::Absent) => None,
-                outcome => Some(Ok(vec![outcome.map_err(|error| of_peer(&error))])),
+                outcome => Some(Ok(plain(vec![outcome]))),
             },
             Waiting::Received(promise, at) => {
-                let outcome = promise.wait(most)?.swap_remove(*at);
-                Some(Ok(vec![outcome.map_err(|error| of_peer(&error))]))
+                let outcome = promise.wait_for(*at, most)?;
+                Some(Ok(plain(vec![outcome])))
             },
-            Waiting::Deleted(promise) => Some(Ok(removed(promise.wait(most)?))),
+            Waiting::Deleted(promise) => Some(Ok(plain(promise.wait(most)?))),
         }
     }
 }
@@ -66,8 +68,16 @@ impl DeviceFuture {
     /// key failed.
     fn get(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<Option<Vec<Py<PyAny>>>> {
         let most = Duration::from_millis(timeout_ms.min(u64::from(u32::MAX)));
-        let Some(answers) = py.detach(|| self.wait(most)) else {
-            return Ok(None);
+        let until = Instant::now() + most;
+        let answers = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(answers) = py.detach(|| self.wait(left.min(SIGNALS))) {
+                break answers;
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+            py.check_signals()?;
         };
         let answers = answers.map_err(|failed| old(failed.status(), failed.cause()))?;
         let mut failed = Vec::new();

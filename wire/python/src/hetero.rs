@@ -8,15 +8,9 @@
 //! Accelerators are looked for at the first call that needs one, once a process: a client that only
 //! asks whether keys exist opens no driver.
 
-use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
 use chariot_client::{Client, Error, GetOptions, Place, Status};
 use chariot_hetero::{Accelerators, Backend, GetOutcome, HeteroClient, SetOutcome};
-use chariot_peer::PeerPort;
+use chariot_peer::Ports;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -27,30 +21,6 @@ use crate::error::old;
 use crate::kv::Kv;
 use crate::old_rules;
 use crate::options::old_set_options;
-
-/// The accelerators of this process, by the backend that was asked for, and whose process it was:
-/// a forked child has none of its parent's threads and looks anew.
-static FOUND: Mutex<Option<(u32, Backend, Accelerators)>> = Mutex::new(None);
-
-fn accelerators(backend: Backend) -> Accelerators {
-    let here = std::process::id();
-    let mut known = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((process, of, accelerators)) = &*known
-        && (*process, *of) == (here, backend)
-    {
-        return accelerators.clone();
-    }
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let found = Accelerators::find(backend, variable);
-    let before = known.replace((here, backend, found.clone()));
-    if let Some((process, _, accelerators)) = before
-        && process != here
-    {
-        // Its driver's handles are the parent's: nothing of it is to be ended here.
-        let _the_parents = ManuallyDrop::new(accelerators);
-    }
-    found
-}
 
 /// The device calls of one connection. Lives on: any thread.
 #[pyclass(module = "chariot._native", frozen, weakref)]
@@ -65,8 +35,7 @@ pub(crate) struct Hetero {
 #[derive(Debug)]
 struct Inner {
     hetero: HeteroClient,
-    /// By memory of the host, and ordinal.
-    ports: Mutex<BTreeMap<(bool, u32), Arc<PeerPort>>>,
+    ports: Ports,
 }
 
 impl Hetero {
@@ -82,7 +51,7 @@ impl Hetero {
         self.inner().hetero.accelerators()
     }
 
-    pub(crate) fn ports(&self) -> &Mutex<BTreeMap<(bool, u32), Arc<PeerPort>>> {
+    pub(crate) fn ports(&self) -> &Ports {
         &self.inner().ports
     }
 
@@ -152,13 +121,11 @@ impl Hetero {
             },
         };
         let client = kv.client().clone();
-        let hetero = py.detach(|| HeteroClient::new(client, &accelerators(backend)));
+        let ports = Ports::new(client.clone());
+        let hetero = py.detach(|| HeteroClient::new(client, &Accelerators::shared(backend)));
         let hetero = hetero.map_err(|failed| old(failed.status(), failed.cause()))?;
         Ok(Self {
-            inner: Some(Inner {
-                hetero,
-                ports: Mutex::default(),
-            }),
+            inner: Some(Inner { hetero, ports }),
             is_first: kv.is_first(),
         })
     }
@@ -277,7 +244,7 @@ impl Hetero {
         old_rules::check_keys(&keys, self.is_first)?;
         let answers = py.detach(|| {
             if of_card {
-                return Ok(crate::peer::shapes(&self.client().devices(), &keys));
+                return Ok(self.ports().lens(&keys));
             }
             self.inner().hetero.get_meta_info(&keys)
         });
@@ -312,6 +279,3 @@ impl Drop for Hetero {
         }
     }
 }
-
-/// Longest time of a transfer once it has begun, where the connection names none.
-pub(crate) const TRANSFER_MAX: Duration = Duration::from_mins(1);

@@ -30,7 +30,6 @@ mod objects;
 mod old_rules;
 mod options;
 mod peer;
-mod promise;
 mod view;
 mod write_buffer;
 

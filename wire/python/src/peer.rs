@@ -1,67 +1,25 @@
 //! The calls behind `HeteroClient` of the old SDKs that move objects from card to card.
 
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
-
-use chariot_client::{Devices, Error, Status};
-use chariot_device::{Device, DeviceError};
-use chariot_peer::{DeviceObject, PeerError, PeerOptions, PeerPort};
+use chariot_client::Error;
+use chariot_device::Device;
+use chariot_peer::{DeviceObject, Outcomes, PeerError};
 use pyo3::prelude::*;
 
 use crate::arguments::Items;
 use crate::blobs::Given;
 use crate::device_future::{DeviceFuture, Waiting, all_failed};
 use crate::error::old;
-use crate::hetero::{Hetero, TRANSFER_MAX, unbound};
+use crate::hetero::{Hetero, unbound};
 use crate::old_rules;
-use crate::promise::{Outcomes, Promise};
 
-/// How long a subscriber waits for one object, and for several of one call.
-const SUBSCRIBE_ONE: Duration = Duration::from_secs(20);
-const SUBSCRIBE_MANY: Duration = Duration::from_mins(1);
-
-/// A failure between cards in the terms of the cache.
-pub(crate) fn of_peer(error: &PeerError) -> Error {
-    let status = match error {
-        PeerError::Absent => return Error::new(Status::NotFound, "Key not found"),
-        PeerError::Mismatch { sender, receiver } => {
-            let cause = format!(
-                "Blobs count mismatch in devBlobList between sender and receiver, sender count \
-                 is: {sender}, receiver count is: {receiver}, or a blob has another size"
-            );
-            return Error::new(Status::InvalidArgument, cause);
-        },
-        PeerError::Exists => Status::Exists,
-        PeerError::Invalid(_) => Status::InvalidArgument,
-        PeerError::Closed => Status::ShuttingDown,
-        PeerError::Directory { status, cause } => {
-            return Error::new(*status, cause.clone().into_string());
-        },
-        PeerError::Device(DeviceError::Unavailable { .. } | DeviceError::Unsupported { .. }) => {
-            Status::NotSupported
-        },
-        PeerError::Device(_) => Status::Internal,
-    };
-    Error::new(status, error.to_string())
+/// Outcomes in the terms of the cache.
+pub(crate) fn plain(outcomes: Outcomes) -> Vec<Result<(), Error>> {
+    let convert = |outcome: Result<(), PeerError>| Ok(outcome?);
+    outcomes.into_iter().map(convert).collect()
 }
 
-/// What a deletion's outcomes say about each key: one that was not there is no failure.
-pub(crate) fn removed(outcomes: Outcomes) -> Vec<Result<(), Error>> {
-    let plain = |outcome: Result<(), PeerError>| outcome.map_err(|error| of_peer(&error));
-    outcomes.into_iter().map(plain).collect()
-}
-
-/// The lengths of the blobs of objects on cards.
-pub(crate) fn shapes(devices: &Devices, keys: &[&[u8]]) -> Vec<Result<Option<Vec<usize>>, Error>> {
-    let lens = |key: &&[u8]| {
-        let shape = devices.shape(devices.hash(key)?)?;
-        let expand = |&(size, count): &(u64, u32)| {
-            let size = usize::try_from(size).expect("what a card holds fits the address space");
-            std::iter::repeat_n(size, count as usize)
-        };
-        Ok(shape.map(|shape| shape.runs().iter().flat_map(expand).collect()))
-    };
-    keys.iter().map(lens).collect()
+fn raise(failed: &Error) -> PyErr {
+    old(failed.status(), failed.cause())
 }
 
 /// The calls between cards of one connection. Lives on: any thread.
@@ -71,34 +29,16 @@ pub(crate) struct Cards {
     hetero: Py<Hetero>,
 }
 
-/// A call's objects, checked, and the port of their card.
+/// A call's objects, checked, and the card that all lie on.
 struct Call<'py> {
     names: Items<'py>,
-    port: Arc<PeerPort>,
+    device: Device,
     objects: Vec<DeviceObject>,
 }
 
 impl Cards {
     fn hetero(&self) -> &Hetero {
         self.hetero.get()
-    }
-
-    fn port(&self, device: &Device) -> Result<Arc<PeerPort>, Error> {
-        let host = self.hetero().accelerators().host()?;
-        let name = (host.is_beside(device), device.ordinal());
-        let mut ports = self
-            .hetero()
-            .ports()
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(port) = ports.get(&name) {
-            return Ok(Arc::clone(port));
-        }
-        let directory = Arc::new(self.hetero().client().devices());
-        let port = PeerPort::open(device.clone(), directory, PeerOptions::default());
-        let port = Arc::new(port.map_err(|error| of_peer(&error))?);
-        ports.insert(name, Arc::clone(&port));
-        Ok(port)
     }
 
     fn call<'py>(
@@ -112,17 +52,12 @@ impl Cards {
         let opened = {
             let keys = names.text_keys()?;
             old_rules::check_keys(&keys, self.hetero().is_first)?;
-            py.detach(|| {
-                let accelerators = self.hetero().accelerators();
-                let (device, objects) = memory.objects(accelerators, &keys)?;
-                Ok((self.port(&device)?, objects))
-            })
+            py.detach(|| memory.objects(self.hetero().accelerators(), &keys))
         };
-        let (port, objects) =
-            opened.map_err(|failed: Error| old(failed.status(), failed.cause()))?;
+        let (device, objects) = opened.map_err(|failed| raise(&failed))?;
         Ok(Call {
             names,
-            port,
+            device,
             objects,
         })
     }
@@ -130,37 +65,11 @@ impl Cards {
     /// The keys that failed; raises when all did.
     fn failed_of(names: &Items<'_>, outcomes: Outcomes) -> PyResult<Vec<Py<PyAny>>> {
         let count = outcomes.len();
-        match names.failed(removed(outcomes).into_iter()) {
+        match names.failed(plain(outcomes).into_iter()) {
             (failed, Some(first)) if failed.len() == count => Err(all_failed(&first)),
             (failed, _) => Ok(failed),
         }
     }
-}
-
-/// Removes objects from all cards, in one question.
-fn delete(devices: &Devices, keys: &[&[u8]]) -> Outcomes {
-    let mut hashes = Vec::with_capacity(keys.len());
-    let hashed: Outcomes = keys
-        .iter()
-        .map(|key| {
-            hashes.push(devices.hash(key)?);
-            Ok(())
-        })
-        .collect();
-    let mut deleted = devices.delete(&hashes).into_iter();
-    let answer = |hashed: Result<(), PeerError>| {
-        hashed?;
-        deleted.next().expect("an answer a key")?;
-        Ok(())
-    };
-    hashed.into_iter().map(answer).collect()
-}
-
-fn busy() -> PyErr {
-    old(
-        Status::Busy,
-        "256 calls between cards are under way: collect their futures first",
-    )
 }
 
 #[pymethods]
@@ -178,8 +87,9 @@ impl Cards {
         given: Given,
     ) -> PyResult<Vec<Py<PyAny>>> {
         let call = self.call(py, names, given)?;
-        let outcomes = py.detach(|| call.port.put(&call.objects));
-        Self::failed_of(&call.names, outcomes)
+        let ports = self.hetero().ports();
+        let outcomes = py.detach(|| ports.put(&call.device, &call.objects));
+        Self::failed_of(&call.names, outcomes.map_err(|failed| raise(&failed))?)
     }
 
     /// Gets objects into a card and returns the keys that failed.
@@ -191,12 +101,9 @@ impl Cards {
         wait_ms: u64,
     ) -> PyResult<Vec<Py<PyAny>>> {
         let call = self.call(py, names, given)?;
-        let wait = old_rules::wait(wait_ms);
-        let outcomes = py.detach(|| {
-            call.port
-                .get_within(&call.objects, wait, wait + TRANSFER_MAX)
-        });
-        Self::failed_of(&call.names, outcomes)
+        let (ports, wait) = (self.hetero().ports(), old_rules::wait(wait_ms));
+        let outcomes = py.detach(|| ports.get(&call.device, &call.objects, wait));
+        Self::failed_of(&call.names, outcomes.map_err(|failed| raise(&failed))?)
     }
 
     /// Offers objects to one receiver each: a future a key.
@@ -207,19 +114,19 @@ impl Cards {
         given: Given,
     ) -> PyResult<Vec<DeviceFuture>> {
         let call = self.call(py, names, given)?;
-        let published = py.detach(|| call.port.publish(&call.objects));
+        let ports = self.hetero().ports();
+        let published = py.detach(|| ports.publish(&call.device, &call.objects));
+        let published = published.map_err(|failed| raise(&failed))?;
         let mut futures = Vec::with_capacity(published.len());
         for (key, outcome) in unbound(&call.names).into_iter().zip(published) {
-            let future = outcome.map_err(|error| {
-                let error = of_peer(&error);
-                old(error.status(), error.cause())
-            })?;
+            let future = outcome.map_err(|error| raise(&error.into()))?;
             futures.push(DeviceFuture::new(Waiting::Moved(future), vec![key]));
         }
         Ok(futures)
     }
 
-    /// Receives objects that were published: a future a key; all are over when the call is.
+    /// Receives objects that were published: a future a key, which is ready when its object is
+    /// here, or when the call is over.
     fn dev_subscribe(
         &self,
         py: Python<'_>,
@@ -227,15 +134,10 @@ impl Cards {
         given: Given,
     ) -> PyResult<Vec<DeviceFuture>> {
         let call = self.call(py, names, given)?;
-        let (port, objects) = (call.port, call.objects);
-        let wait = if objects.len() == 1 {
-            SUBSCRIBE_ONE
-        } else {
-            SUBSCRIBE_MANY
-        };
-        let received = move || port.subscribe_within(&objects, wait, wait + TRANSFER_MAX);
         let keys = unbound(&call.names);
-        let promise = Promise::run(keys.len(), received).ok_or_else(busy)?;
+        let ports = self.hetero().ports();
+        let promise = py.detach(|| ports.subscribe(&call.device, call.objects));
+        let promise = promise.map_err(|failed| raise(&failed))?;
         let future =
             |(at, key)| DeviceFuture::new(Waiting::Received(promise.clone(), at), vec![key]);
         Ok(keys.into_iter().enumerate().map(future).collect())
@@ -251,20 +153,13 @@ impl Cards {
         let names = Items::of(names)?;
         let keys = names.text_keys()?;
         old_rules::check_keys(&keys, self.hetero().is_first)?;
+        let ports = self.hetero().ports();
         let outcomes = py.detach(|| {
-            if !is_local {
-                return delete(&self.hetero().client().devices(), &keys);
+            if is_local {
+                ports.local_delete(&keys)
+            } else {
+                ports.delete(&keys)
             }
-            let ports = self.hetero().ports().lock();
-            let ports = ports.unwrap_or_else(PoisonError::into_inner).clone();
-            let mut outcomes: Outcomes = vec![Ok(()); keys.len()];
-            for port in ports.values() {
-                for (kept, one) in outcomes.iter_mut().zip(port.local_delete(&keys)) {
-                    let before = std::mem::replace(kept, Ok(()));
-                    *kept = before.and_then(|()| one.map(drop));
-                }
-            }
-            outcomes
         });
         Self::failed_of(&names, outcomes)
     }
@@ -272,18 +167,16 @@ impl Cards {
     /// As `dev_delete` everywhere, on another thread.
     fn async_dev_delete(&self, names: &Bound<'_, PyAny>) -> PyResult<DeviceFuture> {
         let names = Items::of(names)?;
-        let owned: Vec<Vec<u8>> = {
+        let owned = {
             let keys = names.text_keys()?;
             old_rules::check_keys(&keys, self.hetero().is_first)?;
-            keys.iter().map(|key| key.to_vec()).collect()
+            keys.iter().map(|&key| key.into()).collect()
         };
-        let devices = self.hetero().client().devices();
-        let deleted = move || {
-            let keys: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
-            delete(&devices, &keys)
-        };
-        let keys = unbound(&names);
-        let promise = Promise::run(keys.len(), deleted).ok_or_else(busy)?;
-        Ok(DeviceFuture::new(Waiting::Deleted(promise), keys))
+        let promise = self.hetero().ports().delete_later(owned);
+        let promise = promise.map_err(|failed| raise(&failed))?;
+        Ok(DeviceFuture::new(
+            Waiting::Deleted(promise),
+            unbound(&names),
+        ))
     }
 }

@@ -20,6 +20,7 @@ class Card:
         self._check("aclInit", self._library.aclInit(None))
         self._check("aclrtSetDevice", self._library.aclrtSetDevice(ordinal))
         self.ordinal = ordinal
+        self._allocated = []
 
     @staticmethod
     def _check(call, code):
@@ -30,7 +31,15 @@ class Card:
         address = ctypes.c_void_p()
         code = self._library.aclrtMalloc(ctypes.byref(address), ctypes.c_size_t(size), 0)
         self._check("aclrtMalloc", code)
+        self._allocated.append(address.value)
         return address.value
+
+    def free(self):
+        """Gives back what was allocated, and the card."""
+        for address in self._allocated:
+            self._check("aclrtFree", self._library.aclrtFree(ctypes.c_void_p(address)))
+        self._allocated = []
+        self._check("aclrtResetDevice", self._library.aclrtResetDevice(self.ordinal))
 
     def _copy(self, to, source, size, kind):
         size = ctypes.c_size_t(size)

@@ -1,13 +1,15 @@
 //! Checks of memory and copies.
 
 use chariot_device::{
-    CopyBatch, DeviceError, DeviceStatus, Direction, HostAccess, HostKind, HostMemory, Submission,
+    BackendKind, CopyBatch, DeviceError, DeviceStatus, Direction, HostAccess, HostKind, HostMemory,
+    Submission,
 };
 
 use crate::{Check, Kit, Outcome, bytes_of, pattern};
 
 pub(crate) const CHECKS: &[Check] = &[
     ("a_card_is_described", a_card_is_described),
+    ("a_thread_tells_its_card", a_thread_tells_its_card),
     (
         "cards_that_are_not_there_are_refused",
         cards_that_are_not_there_are_refused,
@@ -84,6 +86,20 @@ fn a_card_is_described(kit: &Kit) -> Outcome {
     assert_eq!(kit.device.status(), Ok(DeviceStatus::Normal));
     let memory = kit.device.memory_use().unwrap();
     assert!(memory.free_bytes <= memory.total_bytes);
+    Outcome::Ran
+}
+
+fn a_thread_tells_its_card(kit: &Kit) -> Outcome {
+    // A thread of its own: no framework and no call has chosen a card for it.
+    let runtime = kit.runtime.clone();
+    let current = std::thread::spawn(move || runtime.current())
+        .join()
+        .unwrap();
+    let none = match kit.runtime.kind() {
+        BackendKind::Host => Some(0),
+        BackendKind::Ascend | BackendKind::Cuda => None,
+    };
+    assert_eq!(current, Ok(none));
     Outcome::Ran
 }
 

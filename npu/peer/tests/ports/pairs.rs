@@ -55,6 +55,37 @@ fn blobs_of_odd_sizes_keep_their_places() {
 }
 
 #[test]
+fn a_transfer_may_take_longer_than_the_wait_for_its_provider() {
+    for stage in both() {
+        let (mut one, mut two) = (stage.start(0), stage.start(1));
+        assert_eq!(one.ask("put a 200000x9 5"), "ok");
+        // No time to wait, yet time to be asked and to come; a miss does not wait for that.
+        let got = two.ask("within a,never 200000x9 5 0 60000");
+        assert_eq!(got, "ok absent");
+        two.order("within late 5000x9 3 60000 60000");
+        assert_eq!(one.ask("put late 5000x9 3"), "ok");
+        assert_eq!(two.answer(), "ok");
+        one.finish();
+        two.finish();
+    }
+}
+
+#[test]
+fn a_receiver_hears_of_each_object_at_once() {
+    let stage = Stage::new(Backend::Host, &[]);
+    let (mut one, mut two) = (stage.start(0), stage.start(1));
+    two.order("each a,b 5000x9");
+    assert_eq!(one.ask("publish b 5000x9 1"), "ok");
+    assert_eq!(two.answer(), "here 1");
+    // The other one is offered only now.
+    assert_eq!(one.ask("publish a 5000x9 1"), "ok");
+    assert_eq!(two.answer(), "here 0");
+    assert_eq!(two.answer(), "ok ok");
+    one.finish();
+    two.finish();
+}
+
+#[test]
 fn a_get_waits_for_the_put_and_ends_at_its_deadline() {
     for stage in both() {
         let (mut one, mut two) = (stage.start(0), stage.start(1));

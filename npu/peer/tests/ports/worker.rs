@@ -289,6 +289,7 @@ impl Actor {
                 };
                 self.check(keys, objects, &got, seed.parse().unwrap())
             },
+            ["within" | "each", ..] => self.receive(&words),
             ["delete", key] => format!("{:?}", self.port.delete(&[key.as_bytes()])[0]),
             ["forget", key] => {
                 let left = self.port.local_delete(&[key.as_bytes()]);
@@ -311,6 +312,36 @@ impl Actor {
                 )
             },
             _ => panic!("{line}"),
+        }
+    }
+
+    /// The calls with more to say than an answer at the end.
+    fn receive(&mut self, words: &[&str]) -> String {
+        match *words {
+            ["within", keys, shape, seed, provider, transfer] => {
+                let keys: Vec<&str> = keys.split(',').collect();
+                let [provider, transfer] =
+                    [provider, transfer].map(|ms| Duration::from_millis(ms.parse().unwrap()));
+                let new = |key: &&str| empty(&self.device, key, &sizes(shape));
+                let objects: Vec<_> = keys.iter().map(new).collect();
+                let got = self
+                    .port
+                    .get_within(&objects, provider, provider + transfer);
+                self.check(keys, objects, &got, seed.parse().unwrap())
+            },
+            ["each", keys, shape] => {
+                let keys: Vec<&str> = keys.split(',').collect();
+                let new = |key: &&str| empty(&self.device, key, &sizes(shape));
+                let objects: Vec<_> = keys.iter().map(new).collect();
+                let wait = Duration::from_mins(1);
+                let got = self
+                    .port
+                    .subscribe_within(&objects, wait, wait, &mut |place| {
+                        println!("@ here {place}");
+                    });
+                got.iter().map(said).collect::<Vec<_>>().join(" ")
+            },
+            _ => panic!("{words:?}"),
         }
     }
 

@@ -263,7 +263,7 @@ class BaseHeteroClient(Hosted):
                 raise TypeError(
                     "The input of data_blob_list has invalid type, valid type: [%r]" % DeviceBlobList
                 )
-        return "card", [ranges_of(one) for one in data_blob_list], data_blob_list
+        return "card", [ranges_of(one) for one in data_blob_list], list(data_blob_list)
 
     def _buffers(self, keys, addrs, sizes):
         """Checks keys with addresses and lengths; the card is the calling thread's own."""

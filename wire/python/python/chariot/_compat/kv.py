@@ -27,11 +27,17 @@ _NO_KEYS = "The input of keys list should not be empty"
 class SetParam:
     """How to write, as one object."""
 
-    def __init__(self):
-        self.write_mode = WriteMode.NONE_L2_CACHE
-        self.ttl_second = 0
-        self.existence = ExistenceOpt.NONE
-        self.cache_type = CacheType.MEMEORY
+    def __init__(
+        self,
+        write_mode=WriteMode.NONE_L2_CACHE,
+        ttl_second=0,
+        existence=ExistenceOpt.NONE,
+        cache_type=CacheType.MEMEORY,
+    ):
+        self.write_mode = write_mode
+        self.ttl_second = ttl_second
+        self.existence = existence
+        self.cache_type = cache_type
 
 
 class ReadOnlyBuffer:
