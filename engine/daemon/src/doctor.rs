@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use chariot_base::units::format_bytes;
 
-use chariot_server::SsdExamination;
+use chariot_server::{SsdDevice, SsdExamination};
 
 use crate::resolve::Resolved;
 use crate::seam::StartError;
@@ -157,6 +157,9 @@ fn judge_ssd(report: &mut Report, examined: &Result<SsdExamination, StartError>)
     };
     let found = format!("{} partitions found", examined.partitions);
     report.note("ssd", Verdict::Ok, found, "");
+    for device in &examined.devices {
+        report.note("ssd device", Verdict::Ok, describe(device), "");
+    }
     let (verdict, found) = if examined.is_direct {
         (Verdict::Ok, "taken")
     } else {
@@ -181,6 +184,20 @@ fn judge_ssd(report: &mut Report, examined: &Result<SsdExamination, StartError>)
             "lower --ssd-size, or make room",
         );
     }
+}
+
+fn describe(device: &SsdDevice) -> String {
+    let size = format_bytes(device.size_bytes);
+    let blocks = match device.block_bytes {
+        0 => "logical blocks of a size that the kernel does not tell".to_owned(),
+        bytes => format!("logical blocks of {bytes} bytes"),
+    };
+    let holds = match (device.is_ours, device.is_in_use) {
+        (true, true) => "a partition of chariotd, in use",
+        (true, false) => "a partition of chariotd",
+        (false, _) => "blank",
+    };
+    format!("{}: {size}, {blocks}, {holds}", device.path.display())
 }
 
 fn check_kernel(report: &mut Report, facts: &Facts) {

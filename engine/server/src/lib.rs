@@ -32,4 +32,4 @@ mod waiting;
 mod watching;
 
 pub use node::Node;
-pub use node::ssd::{SsdExamination, examine_ssd};
+pub use node::ssd::{SsdDevice, SsdExamination, examine_ssd};

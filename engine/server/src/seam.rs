@@ -322,8 +322,6 @@ pub struct SsdTierStats {
     pub shared_reads: u64,
     /// Reads made anew because the object had moved.
     pub moved_reads: u64,
-    /// Reads that outlived the I/O deadline.
-    pub hung_reads: u64,
     /// Requests that waited for recovery.
     pub waited_for_recovery: u64,
     /// Whether recovery is still under way.

@@ -81,6 +81,24 @@ pub(crate) enum Asker {
     },
 }
 
+impl Asker {
+    /// Whether a local request has waited for the device as long as it may: it becomes a miss at
+    /// three quarters of its time, so that the answer is there before its deadline.
+    fn has_waited_enough(&self, now_ns: u64) -> bool {
+        match *self {
+            Self::Local {
+                taken_ns,
+                deadline_ns,
+                ..
+            } => {
+                let rest_ns = deadline_ns.saturating_sub(taken_ns) / 4;
+                deadline_ns != 0 && now_ns.saturating_add(rest_ns) >= deadline_ns
+            },
+            Self::Remote { .. } => false,
+        }
+    }
+}
+
 /// A request that is handled again later.
 #[derive(Debug)]
 pub(crate) enum Retry {
@@ -508,5 +526,32 @@ fn answer(shard: &mut Shard, tenant: TenantId, asker: &Asker, answer: &Answer, r
             }
         },
         Asker::Remote { from, ticket, .. } => shard.reply(from, ticket, tenant, reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_waits_for_the_device_three_quarters_of_its_time() {
+        let asker = |deadline_ns| Asker::Local {
+            place: Place(0),
+            session: SessionId::default(),
+            token: 0,
+            opcode: 0,
+            taken_ns: 1_000,
+            deadline_ns,
+        };
+        assert!(!asker(5_000).has_waited_enough(3_999));
+        assert!(asker(5_000).has_waited_enough(4_000));
+        assert!(
+            asker(500).has_waited_enough(1_000),
+            "it was late when it came"
+        );
+        assert!(
+            !asker(0).has_waited_enough(u64::MAX),
+            "no deadline of its own"
+        );
     }
 }

@@ -22,4 +22,5 @@ pub mod random;
 pub mod raw;
 pub mod signals;
 pub mod stress;
+pub mod volumes;
 pub mod wait;

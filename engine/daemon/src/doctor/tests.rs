@@ -306,6 +306,18 @@ fn an_ssd_that_cannot_be_used_refuses_and_one_without_direct_io_warns() {
         cause: "the cause".to_owned(),
         remedy: "the remedy".to_owned(),
     };
+    let device = SsdDevice {
+        path: "/dev/nvme0n1".into(),
+        size_bytes: 1 << 40,
+        block_bytes: 4096,
+        is_ours: true,
+        is_in_use: false,
+    };
+    let said = describe(&device);
+    assert!(
+        said.starts_with("/dev/nvme0n1: 1TiB, logical blocks of 4096 bytes"),
+        "{said}"
+    );
     let mut report = Report::default();
     judge_ssd(&mut report, &Err(refusal));
     assert_eq!(report.worst(), Verdict::Fail);
@@ -319,6 +331,7 @@ fn an_ssd_that_cannot_be_used_refuses_and_one_without_direct_io_warns() {
             needed_bytes,
             free_bytes: 20 << 20,
             is_direct,
+            devices: vec![device.clone()],
         };
         let mut report = Report::default();
         judge_ssd(&mut report, &Ok(examined));

@@ -183,7 +183,7 @@ pub static METRICS: &[Metric] = &[
             emit(&["write"], t.store.write_errors as f64);
             emit(&["corrupt-value"], t.store.corrupt_values as f64);
             emit(&["corrupt-metadata"], t.store.corrupt_metadata as f64);
-            emit(&["hung"], (t.store.hung + t.hung_reads) as f64);
+            emit(&["hung"], t.store.hung as f64);
         }),
     },
     shard("chariot_metadata_bytes", Gauge, "bytes", "Bytes of entries, index and policy links in use.", Stable, |s| s.metadata_bytes as f64),

@@ -48,7 +48,6 @@ fn full_tier() -> SsdTierStats {
         spill_failures: 1,
         shared_reads: 1,
         moved_reads: 1,
-        hung_reads: 1,
         waited_for_recovery: 1,
         is_recovering: true,
     }

@@ -5,7 +5,9 @@
 //! another shard count are read by all and drained by cleaning. Nothing that is not ours, newer, or
 //! of another node is written to; the refusal says what to do.
 //!
-//! Lives on: control thread; it blocks.
+//! Lives on: control thread; it blocks. Neighbour: `ssd/block.rs` knows block devices.
+
+mod block;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -23,6 +25,8 @@ use chariot_ssd::{
 
 use crate::control::random;
 use crate::seam::{SsdTierOptions, StartError};
+
+pub use block::SsdDevice;
 
 /// How long a start waits for a partition: a killed daemon has died a moment before the kernel has
 /// ended the last operation of its rings, which hold the file and its lock.
@@ -328,11 +332,13 @@ fn look(path: PathBuf, number: u16, is_device: bool) -> Result<Candidate, StartE
     let plain = options
         .open(&path)
         .map_err(|error| failed("open", &path, &error))?;
-    let direct = options
-        .clone()
-        .create(false)
-        .custom_flags(libc::O_DIRECT)
-        .open(&path);
+    options.create(false);
+    let direct = if is_device {
+        block::check_blocks(&path)?;
+        block::open_alone(&path, &plain, &options)
+    } else {
+        options.custom_flags(libc::O_DIRECT).open(&path)
+    };
     let file = match direct {
         Ok(file) => file,
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -340,6 +346,9 @@ fn look(path: PathBuf, number: u16, is_device: bool) -> Result<Candidate, StartE
             plain
                 .try_clone()
                 .map_err(|error| failed("open", &path, &error))?
+        },
+        Err(error) if is_device && error.raw_os_error() == Some(libc::EBUSY) => {
+            return Err(block::in_use(&path, &plain));
         },
         Err(error) => return Err(failed("open", &path, &error)),
     };
@@ -457,6 +466,8 @@ pub struct SsdExamination {
     pub free_bytes: u64,
     /// Whether every path takes direct I/O.
     pub is_direct: bool,
+    /// The block devices among the paths.
+    pub devices: Vec<SsdDevice>,
 }
 
 /// Looks at the paths of an SSD tier; nothing is made, locked or written.
@@ -478,7 +489,14 @@ pub fn examine_ssd(
             examine_directory(path, &mut examined)?;
         } else {
             examined.is_direct &= opens_direct(path, 0);
-            examined.partitions += usize::from(is_ours(path, kind.file_type().is_block_device())?);
+            let is_device = kind.file_type().is_block_device();
+            if is_device {
+                let device = block::examine(path)?;
+                examined.partitions += usize::from(device.is_ours);
+                examined.devices.push(device);
+            } else {
+                examined.partitions += usize::from(is_ours(path, false)?);
+            }
         }
     }
     let is_files = examined.free_bytes < u64::MAX;
@@ -527,6 +545,9 @@ fn front_of(path: &Path, file: &File, is_device: bool) -> Result<(Found, u64), S
         let cause = format!("{} cannot be used", path.display());
         refused(cause, error.to_string())
     })?;
+    if is_device && found == Found::Blank {
+        block::check_blank(path, file, size_bytes)?;
+    }
     Ok((found, size_bytes))
 }
 

@@ -369,7 +369,7 @@ fn give(shard: &mut Shard, tenant: TenantId, asker: &Asker, value: &Value) {
     answer(shard, tenant, asker, &found, reply);
 }
 
-/// Ends the waiting of those whose deadline has passed, and reads that hang.
+/// Ends the waiting of those whose deadline is near, and reads that hang: both are misses.
 pub(super) fn expire(tier: &mut Tier, shard: &mut Shard) {
     let now_ns = shard.now_ns;
     let mut hung = Vec::new();
@@ -377,25 +377,24 @@ pub(super) fn expire(tier: &mut Tier, shard: &mut Shard) {
         let is_hung = now_ns.saturating_sub(reading.started_ns) >= tier.io_deadline_ns;
         let tenant = reading.tenant;
         reading.askers.retain(|asker| {
-            let is_late = matches!(*asker, Asker::Local { deadline_ns, .. }
-                if deadline_ns != 0 && deadline_ns <= now_ns);
-            if is_late || (is_hung && !reading.is_over) {
-                let status = Status::Timeout;
-                let late = Answer::status(status);
-                answer(shard, tenant, asker, &late, Reply::status(status));
+            let ends = asker.has_waited_enough(now_ns) || (is_hung && !reading.is_over);
+            if ends {
+                let missing = Status::NotFound;
+                shard.count_miss();
+                let reply = Reply::status(missing);
+                answer(shard, tenant, asker, &Answer::status(missing), reply);
             }
-            !is_late && !is_hung
+            !ends
         });
         if is_hung && !reading.is_over {
             reading.is_over = true;
             for retry in std::mem::take(&mut reading.retries) {
-                refuse(shard, &retry, Status::Timeout);
+                refuse(shard, &retry, Status::NotFound);
             }
             hung.push((id, reading.hit.hash));
         }
     }
     for (id, hash) in hung {
-        tier.counters.hung_reads += 1;
         if tier.reading.get(&hash) == Some(&id) {
             tier.reading.remove(&hash);
         }

@@ -158,6 +158,36 @@ fn own_partition_that_hangs_is_given_up_and_everything_is_a_miss() {
 }
 
 #[test]
+fn a_read_that_hangs_gives_the_partition_up_at_once() {
+    let mut random = SplitMix64::new(8);
+    let mut node = Node::new(1, 8, |_options| {});
+    for lo in 1..3 {
+        put(&mut node, lo).unwrap();
+        node.settle(&mut random, 50);
+    }
+    let mut plans = Vec::new();
+    for lo in 1..3 {
+        let Lookup::Hit(hit) = node.shards[0].lookup(hash(lo), node.now) else {
+            panic!("{lo} was written");
+        };
+        plans.push(node.shards[0].start_read(&hit, node.now).unwrap());
+    }
+    for plan in plans {
+        let hung = ReadOutcome::Failed(IoFault::TimedOut);
+        let result = node.shards[0].finish_read(plan.id, hung, node.now);
+        assert_eq!(result, ReadResult::Failed);
+    }
+    node.poll(0);
+    let stats = node.shards[0].stats();
+    assert!(stats.is_retired);
+    assert_eq!((stats.hung, stats.read_errors), (2, 0));
+    for lo in 1..3 {
+        assert_eq!(node.shards[0].lookup(hash(lo), node.now), Lookup::Absent);
+    }
+    assert_eq!(put(&mut node, 3), Err(AppendError::Retired));
+}
+
+#[test]
 fn another_partition_that_hangs_holds_up_nobody() {
     let mut random = SplitMix64::new(3);
     let mut node = Node::new(2, 8, |_options| {});

@@ -4,7 +4,7 @@ use chariot_proto::KeyHash;
 
 use super::SsdStore;
 use crate::device::State;
-use crate::effects::Now;
+use crate::effects::{IoFault, Now};
 use crate::format::{RECORD_HEADER_BYTES, RecordHeader};
 use crate::index::{Entry, Kind, Place};
 use crate::limits::READS_IN_FLIGHT_MAX;
@@ -147,7 +147,13 @@ impl SsdStore {
             ReadOutcome::Cancelled => ReadResult::Failed,
             ReadOutcome::Failed(fault) => {
                 let (device, _) = self.devices.locate(reading.place.segment);
-                self.count_read_fault(device, fault);
+                if fault == IoFault::TimedOut {
+                    // As of any other I/O that hangs: the next ones would be waited for as long.
+                    self.stats.hung += 1;
+                    self.retire_device(device, fault);
+                } else {
+                    self.count_read_fault(device, fault);
+                }
                 self.forget(&reading);
                 ReadResult::Failed
             },

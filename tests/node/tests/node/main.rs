@@ -36,6 +36,8 @@ mod ssd_faults;
 #[cfg(test)]
 mod ssd_kills;
 #[cfg(test)]
+mod ssd_volumes;
+#[cfg(test)]
 mod syscalls;
 #[cfg(test)]
 mod transactions;

@@ -2,8 +2,9 @@
 //! bytes, and never the end of the node.
 //!
 //! What is done to the files here: bits flipped anywhere, the end cut off, writes refused by a
-//! limit on the size of files. A device that hangs, and single failed, short or unfinished I/Os,
-//! are those of the store's model (`engine/ssd/src/model`).
+//! limit on the size of files. Devices and file systems that fill up, fail or hang are those of
+//! `ssd_volumes.rs`; single failed, short or unfinished I/Os those of the store's model
+//! (`engine/ssd/src/model`).
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -31,12 +32,16 @@ const SSD_MIB: u64 = 512;
 const FILLERS: u64 = 1_024;
 const FILLER_BYTES: usize = 200_000;
 /// What waits for room waits for the device, which others may keep busy.
-const LONG: Duration = Duration::from_mins(1);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 fn start(directory: &TempDir) -> Daemon {
-    let path = directory.path().display().to_string();
+    start_over(&directory.path().display().to_string())
+}
+
+/// Starts a daemon over what `path` names as `--ssd` takes it.
+pub(crate) fn start_over(path: &str) -> Daemon {
     let size = format!("{SSD_MIB}MiB");
-    let flags = ["--ssd", &path, "--ssd-size", &size, "--ssd-segment", "4MiB"];
+    let flags = ["--ssd", path, "--ssd-size", &size, "--ssd-segment", "4MiB"];
     Daemon::start_with(&DaemonOptions {
         memory_mib: MEMORY_MIB,
         shards_per_core: SHARDS,
@@ -45,7 +50,7 @@ fn start(directory: &TempDir) -> Daemon {
     })
 }
 
-fn local(daemon: &Daemon) -> Client {
+pub(crate) fn local(daemon: &Daemon) -> Client {
     Client::connect(with_timeout(daemon.local_options(), LONG)).unwrap()
 }
 
@@ -59,7 +64,7 @@ fn value(number: u64, generation: u64) -> Vec<u8> {
     ledger::value(SIZES[nth], generation * KEYS + number)
 }
 
-fn write(client: &Client, generation: u64) {
+pub(crate) fn write(client: &Client, generation: u64) {
     for number in 0..KEYS {
         let value = value(number, generation);
         let set = client.set(&name(number), &value, &SetOptions::default());
@@ -72,7 +77,7 @@ fn filler(number: u64) -> Vec<u8> {
 }
 
 /// Writes what pushes everything else out of memory, and waits until it is written or given up.
-fn push_out(daemon: &Daemon, client: &Client) {
+pub(crate) fn push_out(daemon: &Daemon, client: &Client) {
     let value = ledger::value(FILLER_BYTES, u64::MAX);
     for number in 0..FILLERS {
         let set = client.set(&filler(number), &value, &SetOptions::default());
@@ -84,7 +89,7 @@ fn push_out(daemon: &Daemon, client: &Client) {
 }
 
 /// Which keys are there; one with bytes of another generation ends the test.
-fn found(client: &Client, generation: u64) -> Vec<u64> {
+pub(crate) fn found(client: &Client, generation: u64) -> Vec<u64> {
     let there = |&number: &u64| {
         let read = client.get(&name(number), &GetOptions::default());
         let read = read.unwrap_or_else(|error| panic!("get of {number}: {error}"));
@@ -126,17 +131,17 @@ fn rot(directory: &TempDir, stride: u64, random: &mut Random) {
 }
 
 /// What `/readyz` says: it answers 200 while the node serves.
-fn ready(daemon: &Daemon) -> String {
+pub(crate) fn ready(daemon: &Daemon) -> String {
     http_get(daemon.admin(), "/readyz").expect("the node is ready")
 }
 
-fn errors(daemon: &Daemon, kind: &str) -> f64 {
+pub(crate) fn errors(daemon: &Daemon, kind: &str) -> f64 {
     let kind = format!("kind=\"{kind}\"");
     daemon.metrics().sum("chariot_ssd_errors_total", &[&kind])
 }
 
 /// The node works: what it is given now it has, whatever became of the device.
-fn serves(client: &Client) {
+pub(crate) fn serves(client: &Client) {
     for number in 0..16 {
         let (name, value) = (format!("new-{number}"), ledger::value(50_000, number));
         let set = client.set(name.as_bytes(), &value, &SetOptions::default());
