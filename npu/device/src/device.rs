@@ -200,6 +200,14 @@ impl Device {
         Ok(DeviceMemory::own(Arc::clone(&self.opened), block, len))
     }
 
+    /// Whether a call on this card has told that it is gone; never asks the driver.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`]: it is.
+    pub fn check_alive(&self) -> Result<(), DeviceError> {
+        self.opened.alive()
+    }
+
     /// Allocates `len` page-locked bytes on the host, aligned to 64, of unspecified content. Slow.
     ///
     /// # Errors

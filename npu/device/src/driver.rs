@@ -185,6 +185,10 @@ pub(crate) trait Card: Send + Sync + fmt::Debug {
     fn import(&self, key: &[u8]) -> Answer<ImportHandle>;
     fn import_close(&self, import: ImportHandle) -> Answer<()>;
 
+    /// Device memory that a communicator takes, where that is known.
+    fn link_bytes(&self) -> usize {
+        0
+    }
     /// What both ends of a communicator are given.
     fn root_info(&self) -> Answer<Vec<u8>>;
     /// Meets the other end; blocks until it is there or the library gives up.

@@ -122,6 +122,20 @@ pub struct PeerLink {
 }
 
 impl Device {
+    /// Checks that this card has what a link takes: a stream, and memory for the library's buffers.
+    /// An end that fails to come leaves the other one inside the library, which cannot be told to
+    /// stop (HCCL waits for two minutes, and the card sets up no other link meanwhile), so each end
+    /// checks before either begins.
+    ///
+    /// # Errors
+    /// What is missing; nothing is kept.
+    pub fn check_link(&self) -> Result<(), DeviceError> {
+        let stream = self.stream()?;
+        let memory = self.alloc(64 + self.opened().card.link_bytes())?;
+        drop((stream, memory));
+        Ok(())
+    }
+
     /// Makes what both ends of a new link need. Used once.
     ///
     /// # Errors

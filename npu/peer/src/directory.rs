@@ -145,13 +145,56 @@ pub trait Directory: Debug + Send + Sync {
     /// Waits for the invitation to a link.
     ///
     /// # Errors
-    /// [`PeerError::Absent`]: it did not come.
+    /// [`PeerError::Absent`]: it has not come yet.
     fn invitation(&self, link: u64, wait: Duration) -> Result<Vec<u8>, PeerError>;
+
+    /// Tells the end of a link that invited that the other one begins.
+    ///
+    /// # Errors
+    /// The directory cannot be reached.
+    fn accept(&self, link: u64, life: Duration) -> Result<(), PeerError>;
+
+    /// Waits until the other end of a link begins.
+    ///
+    /// # Errors
+    /// [`PeerError::Absent`]: it has not said so yet.
+    fn accepted(&self, link: u64, wait: Duration) -> Result<(), PeerError>;
 }
 
 /// The key under which an invitation lies for a moment.
 fn invitation_key(link: u64) -> Vec<u8> {
     format!("~chariot/link/{link}").into_bytes()
+}
+
+/// The key under which the answer to it lies.
+fn answer_key(link: u64) -> Vec<u8> {
+    format!("~chariot/link/{link}/accepted").into_bytes()
+}
+
+/// Leaves a word for another process, for `life`.
+fn leave_word(devices: &Devices, key: &[u8], word: &[u8], life: Duration) -> Result<(), PeerError> {
+    let options = SetOptions {
+        ttl: Some(life),
+        ..SetOptions::default()
+    };
+    devices.client().set(key, word, &options)?;
+    Ok(())
+}
+
+/// Takes such a word, waiting for it.
+fn take_word(devices: &Devices, key: &[u8], wait: Duration) -> Result<Vec<u8>, PeerError> {
+    let options = GetOptions {
+        wait: Some(wait),
+        ..GetOptions::default()
+    };
+    let word = match devices.client().get(key, &options) {
+        Err(error) if error.status() == Status::Timeout => None,
+        other => other?,
+    };
+    let word = word.ok_or(PeerError::Absent)?;
+    // Read once; it would go by its time to live.
+    drop(devices.client().delete(key));
+    Ok(word)
 }
 
 fn each<T, U>(
@@ -257,28 +300,18 @@ impl Directory for Devices {
     }
 
     fn invite(&self, link: u64, invitation: &[u8], life: Duration) -> Result<(), PeerError> {
-        let options = SetOptions {
-            ttl: Some(life),
-            ..SetOptions::default()
-        };
-        let key = invitation_key(link);
-        self.client().set(&key, invitation, &options)?;
-        Ok(())
+        leave_word(self, &invitation_key(link), invitation, life)
     }
 
     fn invitation(&self, link: u64, wait: Duration) -> Result<Vec<u8>, PeerError> {
-        let options = GetOptions {
-            wait: Some(wait),
-            ..GetOptions::default()
-        };
-        let key = invitation_key(link);
-        let bytes = self.client().get(&key, &options);
-        let bytes = match bytes {
-            Err(error) if error.status() == Status::Timeout => None,
-            other => other?,
-        };
-        // Read once: what is left of it goes by its time to live.
-        drop(self.client().delete(&key));
-        bytes.ok_or(PeerError::Absent)
+        take_word(self, &invitation_key(link), wait)
+    }
+
+    fn accept(&self, link: u64, life: Duration) -> Result<(), PeerError> {
+        leave_word(self, &answer_key(link), b"1", life)
+    }
+
+    fn accepted(&self, link: u64, wait: Duration) -> Result<(), PeerError> {
+        take_word(self, &answer_key(link), wait).map(drop)
     }
 }

@@ -94,7 +94,14 @@ pub(crate) fn run(
         let Some(last) = last.filter(|last| is_first || now < *last) else {
             break;
         };
-        if shared.lock().closing && close(&mut jobs) {
+        let ended = if shared.lock().closing {
+            Err(PeerError::Closed)
+        } else {
+            shared.device.check_alive().map_err(PeerError::from)
+        };
+        if let Err(error) = ended
+            && close(&mut jobs, &error)
+        {
             continue;
         }
         let left = last.saturating_duration_since(now);
@@ -152,13 +159,13 @@ fn tell(jobs: &mut [Job], told: &mut dyn FnMut(usize)) {
     }
 }
 
-/// The port closes: nobody is asked any more; says whether anybody would have been. What runs is
-/// ended by `look`.
-fn close(jobs: &mut [Job]) -> bool {
+/// The port closes or its card is lost: nobody is asked any more; says whether anybody would have
+/// been. What runs is ended by `look`.
+fn close(jobs: &mut [Job], why: &PeerError) -> bool {
     let mut changed = false;
     for job in jobs {
         if matches!(job.phase, Phase::Wanted) {
-            job.phase = Phase::Over(Err(PeerError::Closed));
+            job.phase = Phase::Over(Err(why.clone()));
             changed = true;
         }
     }
@@ -340,7 +347,7 @@ fn look(shared: &Shared, jobs: &mut [Job]) -> bool {
             continue;
         }
         let is_posted = |incoming: &Incoming| incoming.posted.is_some();
-        let (is_whole, failed) = {
+        let (is_whole, failed, hopeless) = {
             let state = shared.lock();
             let incoming = state.incoming.get(&job.number);
             let stands = |incoming: &Incoming| incoming.moved.elapsed() >= stall;
@@ -348,6 +355,9 @@ fn look(shared: &Shared, jobs: &mut [Job]) -> bool {
                 // The receiver has let go of it too.
                 job.object.is_whole() && incoming.is_none_or(|one| !is_posted(one)),
                 incoming.is_none_or(|one| one.failed || stands(one)) || state.closing,
+                incoming
+                    .and_then(|one| state.unfit.get(&one.provider?))
+                    .cloned(),
             )
         };
         if !is_whole && !failed {
@@ -364,6 +374,8 @@ fn look(shared: &Shared, jobs: &mut [Job]) -> bool {
         drop(shared.directory.fail(card, hash, job.number, true));
         job.phase = if shared.lock().closing {
             Phase::Over(Err(PeerError::Closed))
+        } else if let Some(error) = hopeless {
+            Phase::Over(Err(error.into()))
         } else {
             Phase::Wanted
         };

@@ -16,7 +16,7 @@ use crate::state::{Shared, State};
 use crate::{fetch, orders};
 
 /// Most keys of one call.
-const KEYS_MAX: usize = 10_000;
+pub(crate) const KEYS_MAX: usize = 10_000;
 
 /// How a port works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,9 @@ impl PeerPort {
     fn offer(&self, objects: &[DeviceObject], lifetime: Lifetime) -> Vec<Result<(), PeerError>> {
         if let Err(error) = check_call(objects.len()) {
             return vec![Err(error); objects.len()];
+        }
+        if let Err(lost) = self.shared.device.check_alive() {
+            return vec![Err(lost.into()); objects.len()];
         }
         let mut results: Vec<Result<(), PeerError>> = Vec::with_capacity(objects.len());
         let (mut wishes, mut places) = (Vec::new(), Vec::new());
@@ -369,14 +372,8 @@ impl PeerPort {
     /// Ends what the port does, as dropping it would, without waiting for its threads: calls of
     /// other threads answer [`PeerError::Closed`].
     pub fn close(&self) {
-        let hashes: Vec<KeyHash> = self.shared.change(|state| {
-            state.closing = true;
-            let names = std::mem::take(&mut state.objects);
-            names.values().map(|held| held.hash).collect()
-        });
-        for some in hashes.chunks(KEYS_MAX) {
-            drop(self.shared.directory.leave(self.shared.card(), some));
-        }
+        self.shared.change(|state| state.closing = true);
+        self.shared.lose_all();
     }
 }
 

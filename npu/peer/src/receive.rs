@@ -6,29 +6,35 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use chariot_client::device::DevicePort;
-use chariot_device::{Invitation, LinkEnd, LinkPart, PeerLink};
+use chariot_device::{DeviceError, Invitation, LinkEnd, LinkPart, PeerLink};
 
 use crate::error::PeerError;
 use crate::object::Held;
-use crate::send::{LOOK, join, post, wait};
+use crate::send::{LOOK, hear, join, post, wait};
 use crate::state::{Receive, Shared};
 
 /// Runs until the link is broken or the port closes.
 pub(crate) fn run(shared: &Arc<Shared>, number: u64, peer: DevicePort) {
     let met = meet(shared, number);
+    let mut ended = Ok(());
     if let Ok(link) = &met {
+        shared.change(|state| state.unfit.remove(&peer));
         shared.links_made.fetch_add(1, Ordering::Relaxed);
         while let Some(receive) = next(shared, number) {
-            if receive_chunks(shared, (number, link), peer, receive).is_err() {
+            ended = receive_chunks(shared, (number, link), peer, receive);
+            if ended.is_err() {
                 break;
             }
         }
         // What is under way writes into memory until it is aborted.
         drop(link.abort());
     }
-    drop(met);
+    let own = own_failure(met.map(drop).and(ended));
     let was_broken = shared.change(|state| {
         let arriving = state.arriving.remove(&number);
+        if let Some(own) = own {
+            state.unfit.insert(peer, own);
+        }
         for incoming in state.incoming.values_mut() {
             if incoming.posted == Some(number) {
                 incoming.posted = None;
@@ -44,11 +50,37 @@ pub(crate) fn run(shared: &Arc<Shared>, number: u64, peer: DevicePort) {
 
 fn meet(shared: &Shared, number: u64) -> Result<PeerLink, PeerError> {
     let until = Instant::now() + shared.options.stall;
-    let invitation = shared.directory.invitation(number, shared.options.stall)?;
+    shared.device.check_link()?;
+    let invitation = hear(
+        until,
+        |wait| shared.directory.invitation(number, wait),
+        || is_over(shared, number),
+    )?;
     let invitation = Invitation::from_bytes(invitation);
+    shared.directory.accept(number, 2 * shared.options.stall)?;
     let link = join(shared, &invitation, LinkEnd::Second, until)?;
     shared.directory.joined(shared.card(), number)?;
     Ok(link)
+}
+
+/// Whether nobody wants the link any more.
+fn is_over(shared: &Shared, number: u64) -> bool {
+    let state = shared.lock();
+    let arriving = state.arriving.get(&number);
+    state.closing || arriving.is_none_or(|arriving| arriving.broken)
+}
+
+/// What no other provider could mend: this card's own failure.
+fn own_failure(ended: Result<(), PeerError>) -> Option<DeviceError> {
+    match ended {
+        Err(PeerError::Device(
+            error @ (DeviceError::Lost { .. }
+            | DeviceError::DeviceMemory { .. }
+            | DeviceError::Full { .. }
+            | DeviceError::Unsupported { .. }),
+        )) => Some(error),
+        _ => None,
+    }
 }
 
 /// Waits for what is to be received next; nothing when the link is over.
@@ -92,9 +124,7 @@ fn receive_chunks(
             bytes += piece.len as u64;
         }
         wait(link, ticket - 1, shared.options.stall, || {
-            let state = shared.lock();
-            let arriving = state.arriving.get(&number);
-            state.closing || arriving.is_none_or(|arriving| arriving.broken)
+            is_over(shared, number)
         })?;
         shared.bytes_received.fetch_add(bytes, Ordering::Relaxed);
         shared.change(|state| {

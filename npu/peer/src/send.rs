@@ -48,8 +48,11 @@ pub(crate) fn run(shared: &Arc<Shared>, peer: DevicePort) {
         next: None,
     };
     while sender.listen() {
-        if let Err(_error) = sender.work() {
+        if let Err(error) = sender.work() {
             sender.give_up();
+            if matches!(&error, PeerError::Device(error) if error.is_lost()) {
+                shared.lose_all();
+            }
         }
     }
     sender.give_up();
@@ -203,9 +206,21 @@ impl Sender<'_> {
         let shared = self.shared;
         let until = Instant::now() + shared.options.stall;
         self.wait_turn(link, until)?;
+        shared.device.check_link()?;
         let invitation = shared.device.invite()?;
         let life = 2 * shared.options.stall;
         shared.directory.invite(link, invitation.as_bytes(), life)?;
+        // Whoever waits inside the library for an end that does not come cannot be called back.
+        hear(
+            until,
+            |wait| shared.directory.accepted(link, wait),
+            || {
+                let state = shared.lock();
+                let outgoing = state.outgoing.get(&self.peer);
+                state.closing
+                    || outgoing.is_none_or(|one| one.all_broken || one.broken.contains(&link))
+            },
+        )?;
         let met = join(shared, &invitation, LinkEnd::First, until)?;
         shared.directory.joined(shared.card(), link)?;
         Ok(met)
@@ -283,6 +298,21 @@ pub(crate) fn join(
                 drop(shared.wait(state, Instant::now() + RETRY));
             },
             other => return Ok(other?),
+        }
+    }
+}
+
+/// Waits for a word of the other end, and looks now and then whether it is still worth waiting.
+pub(crate) fn hear<T>(
+    until: Instant,
+    ask: impl Fn(Duration) -> Result<T, PeerError>,
+    is_over: impl Fn() -> bool,
+) -> Result<T, PeerError> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match ask(left.min(LOOK * 10)) {
+            Err(PeerError::Absent) if !left.is_zero() && !is_over() => {},
+            other => return other,
         }
     }
 }

@@ -15,11 +15,11 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use chariot_client::device::DevicePort;
-use chariot_device::Device;
+use chariot_device::{Device, DeviceError};
 
 use crate::directory::Directory;
 use crate::object::Held;
-use crate::port::PeerOptions;
+use crate::port::{KEYS_MAX, PeerOptions};
 
 /// A key as the tables name it.
 pub(crate) type Name = (u64, u64);
@@ -94,6 +94,9 @@ pub(crate) struct State {
     pub(crate) incoming: BTreeMap<u64, Incoming>,
     pub(crate) outgoing: BTreeMap<DevicePort, Outgoing>,
     pub(crate) arriving: BTreeMap<u64, Arriving>,
+    /// Why this card could not receive from a port, though that may send: no other provider would
+    /// mend it. Of the last link from there.
+    pub(crate) unfit: BTreeMap<DevicePort, DeviceError>,
     pub(crate) threads: Vec<JoinHandle<()>>,
 }
 
@@ -176,6 +179,16 @@ impl Shared {
                 true
             },
             Err(_) => false,
+        }
+    }
+
+    /// The card is gone, with every object on it: nobody shall ask for them here. What comes in
+    /// ends by its links.
+    pub(crate) fn lose_all(&self) {
+        let objects = self.change(|state| std::mem::take(&mut state.objects));
+        let hashes: Vec<_> = objects.values().map(|held| held.hash).collect();
+        for some in hashes.chunks(KEYS_MAX) {
+            drop(self.directory.leave(self.card(), some));
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::link::Preset;
+use crate::numa::Numa;
 
 /// Most cards of one host.
 pub(crate) const DEVICES_MAX: usize = 80;
@@ -54,8 +55,15 @@ pub(crate) struct Config {
     pub(crate) strict: bool,
     /// `REGISTER`: `full` (default), `writable`, `record`, `refuse`.
     pub(crate) register: Register,
+    /// `NUMA`: how nodes of host memory are known: `kernel`, or the CPUs of each node
+    /// (`0-1/2-3`). Unset: there is one.
+    pub(crate) numa: Numa,
+    /// `CARD_NODES`: the node of each card (`0,0,1`), of further cards the last. Default 0.
+    pub(crate) card_nodes: Vec<u32>,
     /// `FAULTS`: see [`crate::fault`].
     pub(crate) faults: String,
+    /// `FAULTS_FILE`: more of them, taken whenever there is such a file.
+    pub(crate) faults_file: Option<PathBuf>,
     /// `REPORT`: where the audit at finalise or exit goes.
     pub(crate) report: Option<PathBuf>,
     /// `CONNECT_TIMEOUT_MS`, default 120 s; `HCCL_CONNECT_TIMEOUT` in seconds.
@@ -87,6 +95,22 @@ fn timeout(own: &str, vendor: &str, default_s: u64) -> Duration {
 /// Is `ASCEND_SIM_<name>` set to `value`?
 fn is(name: &str, value: &str) -> bool {
     variable(name).as_deref() == Some(value)
+}
+
+fn numa() -> Numa {
+    let Some(value) = variable("ASCEND_SIM_NUMA") else {
+        return Numa::One;
+    };
+    Numa::parse(&value).unwrap_or_else(|| {
+        crate::log(&format!("ASCEND_SIM_NUMA={value} is no list, ignored"));
+        Numa::One
+    })
+}
+
+fn card_nodes() -> Vec<u32> {
+    let value = variable("ASCEND_SIM_CARD_NODES").unwrap_or_default();
+    let nodes = value.split(',').filter(|node| !node.is_empty());
+    nodes.filter_map(|node| node.parse().ok()).collect()
 }
 
 /// The settings of this process.
@@ -125,7 +149,10 @@ pub(crate) fn config() -> &'static Config {
             legacy: is("ASCEND_SIM_PAGEABLE", "legacy"),
             strict: is("ASCEND_SIM_STRICT", "1"),
             register,
+            numa: numa(),
+            card_nodes: card_nodes(),
             faults: variable("ASCEND_SIM_FAULTS").unwrap_or_default(),
+            faults_file: variable("ASCEND_SIM_FAULTS_FILE").map(PathBuf::from),
             report: variable("ASCEND_SIM_REPORT").map(PathBuf::from),
             connect_timeout: timeout("ASCEND_SIM_CONNECT_TIMEOUT_MS", "HCCL_CONNECT_TIMEOUT", 120),
             exec_timeout: timeout("ASCEND_SIM_EXEC_TIMEOUT_MS", "HCCL_EXEC_TIMEOUT", 1836),

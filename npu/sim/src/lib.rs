@@ -10,6 +10,7 @@
 //!   state    tables of this process under one lock: contexts, streams, events, host ranges
 //!   stream   one thread a stream, tasks in order          transfer   what a copy may do, and costs
 //!   memory   a card's addresses and the bytes behind      link, clock   model time
+//!   numa     nodes of host memory and of cards
 //!   hccl/*   communicators, pairs, who waits for whom     board   what processes of a host share
 //! ```
 //! Settings are environment variables, listed in `config.rs`; faults in `fault.rs`. Figures of the
@@ -42,6 +43,7 @@ mod hccl;
 mod install;
 mod link;
 mod memory;
+mod numa;
 mod state;
 mod stream;
 mod transfer;

@@ -28,6 +28,8 @@ pub(crate) struct Preset {
     pub(crate) peer_rate: u64,
     /// How many times slower pageable host memory is.
     pub(crate) pageable: u64,
+    /// How many times slower host memory of another NUMA node is.
+    pub(crate) far: u64,
     /// Setting up one communicator.
     pub(crate) link_setup_ns: u64,
     /// Whether an asynchronous batch is one task; else it is a loop of tasks (device facts 1.4).
@@ -39,7 +41,7 @@ const PRESETS: [Preset; 4] = [
     // MiB, 7.7 to 8.2 GB/s at 72 KiB, so 9 us a fragment: 6.1 us of task, 1 us latency, 1.9 us of
     // bytes at 39 GB/s. 2.5: 161 to 165 GB/s between cards at 1 to 2 MiB. 3.4: 236 ms for a
     // communicator. 4.3: about 1 TB/s within a card. Entry of a batch 0.1 us, latency and pageable:
-    // assumptions.
+    // assumptions; far as on `a2`, likewise.
     Preset {
         name: "a3",
         soc: "Ascend910_9382",
@@ -51,10 +53,12 @@ const PRESETS: [Preset; 4] = [
         local_rate: 1_000_000,
         peer_rate: 165_000,
         pageable: 4,
+        far: 12,
         link_setup_ns: 236_000_000,
         batch_async: false,
     },
-    // Device facts 2.5: 20.3 GB/s between cards at 2 MiB. Host rate: an assumption (PCIe 4 x16).
+    // Device facts 2.5: 20.3 GB/s between cards at 2 MiB. 3.3: about 2 GB/s from the wrong node.
+    // Host rate: an assumption (PCIe 4 x16).
     Preset {
         name: "a2",
         soc: "Ascend910B3",
@@ -66,11 +70,12 @@ const PRESETS: [Preset; 4] = [
         local_rate: 800_000,
         peer_rate: 20_300,
         pageable: 4,
+        far: 12,
         link_setup_ns: 236_000_000,
         batch_async: false,
     },
     // Device facts 4.3: 5 to 7 us a copy, 0.6 us an entry, 55 GB/s, a batch is one task. Between
-    // cards: an assumption (through the host's PCIe).
+    // cards: an assumption (through the host's PCIe), and from the other node.
     Preset {
         name: "h200pcie",
         soc: "Ascend950_model_of_h200pcie",
@@ -82,6 +87,7 @@ const PRESETS: [Preset; 4] = [
         local_rate: 2_000_000,
         peer_rate: 50_000,
         pageable: 4,
+        far: 2,
         link_setup_ns: 100_000_000,
         batch_async: true,
     },
@@ -96,6 +102,7 @@ const PRESETS: [Preset; 4] = [
         local_rate: u64::MAX,
         peer_rate: u64::MAX,
         pageable: 1,
+        far: 1,
         link_setup_ns: 0,
         batch_async: false,
     },
@@ -131,18 +138,11 @@ fn moving(bytes: u64, rate: u64) -> u64 {
     bytes * 1000 / rate
 }
 
-/// Takes the route's ports for `bytes`, from `start` on and behind whoever holds them. Returns when
-/// the last byte is there.
-pub(crate) fn reserve(
-    preset: &Preset,
-    route: Route,
-    bytes: u64,
-    pageable: bool,
-    start: u64,
-) -> u64 {
+/// Takes the route's ports for `bytes`, from `start` on and behind whoever holds them; slow bytes
+/// count several times. Returns when the last byte is there.
+pub(crate) fn reserve(preset: &Preset, route: Route, bytes: u64, start: u64) -> u64 {
     let slower = match route {
         Route::Peer { .. } => config().peer_slower,
-        _ if pageable => preset.pageable,
         _ => 1,
     };
     let (ports, rate): (&[(u32, Port)], u64) = match route {

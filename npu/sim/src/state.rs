@@ -39,6 +39,8 @@ pub(crate) struct HostRange {
     pub(crate) allocated: bool,
     pub(crate) locked: bool,
     pub(crate) readonly: bool,
+    /// On which NUMA node, where the simulator decides it.
+    pub(crate) node: Option<u32>,
 }
 
 /// Everything this process has.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chariot_ascend_rt_sys::sys;
 
 use crate::config::config;
-use crate::fault::TaskFault;
+use crate::fault::{TaskFault, Works};
 use crate::hccl::pairs::{self, Posted};
 use crate::transfer::Copy;
 use crate::{Code, clock, fault, state, transfer};
@@ -240,12 +240,10 @@ pub(crate) fn is_aborted(state: &state::State, id: u64, aborts: u64) -> bool {
 }
 
 fn perform(id: u64, device: u32, task: Task, start: u64, aborts: u64) -> (u64, Result<(), Code>) {
-    let copies = matches!(task, Task::Copy { .. });
-    let works = !matches!(task, Task::Record { .. } | Task::Wait { .. });
-    let fault = if works {
-        fault::on_task(device, copies, false)
-    } else {
-        None
+    let fault = match &task {
+        Task::Record { .. } | Task::Wait { .. } => None,
+        Task::Copy { .. } => fault::on_task(device, Works::Copy),
+        Task::Set { .. } | Task::Call(_) | Task::Pairs(_) => fault::on_task(device, Works::Other),
     };
     crate::count("tasks");
     match fault {
@@ -256,7 +254,8 @@ fn perform(id: u64, device: u32, task: Task, start: u64, aborts: u64) -> (u64, R
                 device.lost = true;
             }
         },
-        Some(TaskFault::Flip | TaskFault::Remote) | None => {},
+        Some(TaskFault::Flip | TaskFault::Remote | TaskFault::Kill | TaskFault::KillPair)
+        | None => {},
     }
     if state::lock()
         .devices

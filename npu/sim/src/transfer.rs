@@ -6,10 +6,10 @@
 use chariot_ascend_rt_sys::sys;
 
 use crate::config::config;
-use crate::link::{self, Route};
+use crate::link::{self, Preset, Route};
 use crate::memory::{self, Backing};
 use crate::state::State;
-use crate::{Code, clock, state};
+use crate::{Code, clock, numa, state};
 
 /// One copy that was accepted.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,17 @@ pub(crate) struct Copy {
     pub(crate) len: u64,
     pub(crate) route: Route,
     pub(crate) pageable: bool,
+    /// Host memory of another NUMA node than the card's.
+    pub(crate) far: bool,
+}
+
+impl Copy {
+    /// What it takes of its link: slow bytes count several times.
+    fn weight(&self, preset: &Preset) -> u64 {
+        let pageable = if self.pageable { preset.pageable } else { 1 };
+        let far = if self.far { preset.far } else { 1 };
+        self.len * pageable * far
+    }
 }
 
 /// Where an address points.
@@ -114,12 +125,18 @@ pub(crate) fn accept(
         check_kind(kind, route)?;
     }
     let pageable = places.0 == Place::Pageable || places.1 == Place::Pageable;
+    let far = match route {
+        Route::HostToDevice(card) => numa::is_far(state, src, card),
+        Route::DeviceToHost(card) => numa::is_far(state, dst, card),
+        Route::Local(_) | Route::Peer { .. } | Route::Host => false,
+    };
     Ok(Copy {
         dst,
         src,
         len,
         route,
         pageable: pageable && route != Route::Host,
+        far,
     })
 }
 
@@ -174,13 +191,12 @@ pub(crate) fn run(copies: &[Copy], batch: bool, flip: bool, start: u64) -> (u64,
         }
         if !batch {
             at += preset.task_ns;
-            at = link::reserve(preset, copy.route, copy.len, copy.pageable, at);
+            at = link::reserve(preset, copy.route, copy.weight(preset), at);
         }
     }
     if batch && let Some(first) = copies.first() {
-        let bytes = copies.iter().map(|copy| copy.len).sum();
-        let pageable = copies.iter().any(|copy| copy.pageable);
-        at = link::reserve(preset, first.route, bytes, pageable, at);
+        let bytes = copies.iter().map(|copy| copy.weight(preset)).sum();
+        at = link::reserve(preset, first.route, bytes, at);
     }
     (at, Ok(()))
 }
@@ -234,10 +250,7 @@ pub(crate) fn run_set(
         },
         Err(code) => return (at, Err(code)),
     }
-    (
-        link::reserve(preset, Route::Local(device), len, false, at),
-        Ok(()),
-    )
+    (link::reserve(preset, Route::Local(device), len, at), Ok(()))
 }
 
 /// Does copies on the calling thread, which waits for them.

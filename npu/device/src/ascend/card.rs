@@ -452,6 +452,10 @@ impl Card for AscendCard {
         copies::close_key(self, &import.key)
     }
 
+    fn link_bytes(&self) -> usize {
+        hccl::buffer_bytes(self)
+    }
+
     fn root_info(&self) -> Answer<Vec<u8>> {
         let _entered = self.enter()?;
         hccl::root_info(self)

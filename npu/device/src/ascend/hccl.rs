@@ -17,6 +17,8 @@ pub(super) type Turn = Mutex<()>;
 /// Each of a communicator's two buffers on the card, in MiB: with HCCL's own 200, a few links would
 /// eat the memory.
 const BUFFER_MIB: u32 = 10;
+/// The library's own, where it takes no configuration.
+const DEFAULT_BUFFER_MIB: u32 = 200;
 /// Expansion on the host: the fewest streams on the card.
 const EXPANSION_HOST: u32 = 1;
 /// A communicator that is busy is looked at so often, in such steps: a second in all.
@@ -67,6 +69,21 @@ fn check(hccl: &HcclApi, call: &'static str, code: sys::HcclResult) -> Answer<()
             text: words(hccl, code),
         },
     })
+}
+
+/// Bytes of a communicator's two buffers.
+pub(super) fn buffer_bytes(card: &AscendCard) -> usize {
+    let configures = card
+        .library
+        .hccl
+        .as_ref()
+        .is_some_and(|hccl| hccl.HcclCommInitRootInfoConfig.is_some());
+    let mib = if configures {
+        BUFFER_MIB
+    } else {
+        DEFAULT_BUFFER_MIB
+    };
+    usize::try_from(2 * mib).expect("small") << 20
 }
 
 pub(super) fn root_info(card: &AscendCard) -> Answer<Vec<u8>> {

@@ -2,22 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chariot_ascend_rt_sys::Search;
 use chariot_client::{Client, ConnectOptions, Target};
 use chariot_device::{Ascend, Device, Host, HostOptions, Runtime};
 use chariot_npu_sim::{Profile, install};
-use chariot_peer::{DeviceObject, MovedFuture, PeerError, PeerOptions, PeerPort};
+use chariot_peer::{DeviceObject, Directory, MovedFuture, PeerError, PeerOptions, PeerPort};
 use chariot_tests_node::daemon::Daemon;
 use tempfile::TempDir;
 
-use crate::objects::{empty, filled, holds};
+use crate::doomed::Doomed;
+use crate::objects::{PATIENCE, empty, filled, holds};
 
 const ROLE: &str = "PEER_WORKER";
+/// At which step of its directory a worker is killed, see [`Doomed`].
+const DOOM: &str = "PEER_DOOM";
 
 /// How the ports of a test work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,19 @@ impl Stage {
         }
     }
 
+    /// Starts a process that is killed at a step of its directory, if the step is not empty.
+    pub(crate) fn start_doomed(
+        &self,
+        card: u32,
+        stall: Duration,
+        step: &str,
+        settings: &[(&str, &str)],
+    ) -> Worker {
+        let mut command = self.command(card, stall, settings);
+        command.env(DOOM, step);
+        self.spawn(card, command)
+    }
+
     /// Starts a process with the port of a card.
     pub(crate) fn start(&self, card: u32) -> Worker {
         self.start_with(card, Duration::from_secs(20), &[])
@@ -63,7 +80,14 @@ impl Stage {
         stall: Duration,
         settings: &[(&str, &str)],
     ) -> Worker {
-        let report = self.dir.path().join(format!("leaks-{card}"));
+        self.spawn(card, self.command(card, stall, settings))
+    }
+
+    fn report(&self, card: u32) -> PathBuf {
+        self.dir.path().join(format!("leaks-{card}"))
+    }
+
+    fn command(&self, card: u32, stall: Duration, settings: &[(&str, &str)]) -> Command {
         let role = format!(
             "{:?} {card} {} {}",
             self.backend,
@@ -83,7 +107,7 @@ impl Stage {
             .env("ASCEND_RT_LIB_DIR", self.dir.path())
             .env("ASCEND_SIM_DIR", self.dir.path().join("host"))
             .env("ASCEND_SIM_DEVICES", "16")
-            .env("ASCEND_SIM_REPORT", &report)
+            .env("ASCEND_SIM_REPORT", self.report(card))
             .envs(self.settings.iter().cloned())
             .envs(
                 settings
@@ -92,9 +116,13 @@ impl Stage {
             )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
+        command
+    }
+
+    fn spawn(&self, card: u32, mut command: Command) -> Worker {
         let mut child = command.spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let report = (self.backend == Backend::Simulated).then_some(report);
+        let report = (self.backend == Backend::Simulated).then(|| self.report(card));
         let mut worker = Worker {
             child,
             input,
@@ -153,6 +181,19 @@ impl Worker {
         }
     }
 
+    /// Waits for a process that kills itself.
+    pub(crate) fn died(mut self) {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert_eq!(status.signal(), Some(libc::SIGKILL), "{status}");
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it lives on");
+            std::thread::yield_now();
+        }
+    }
+
     /// Kills the process at once.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -207,7 +248,11 @@ fn run() {
         chunks_log2: 5,
         stall: Duration::from_millis(stall.parse().unwrap()),
     };
-    let port = PeerPort::open(device.clone(), Arc::new(client.devices()), options).unwrap();
+    let directory: Arc<dyn Directory> = match std::env::var(DOOM) {
+        Ok(step) => Arc::new(Doomed::new(client.devices(), &step)),
+        Err(_unset) => Arc::new(client.devices()),
+    };
+    let port = PeerPort::open(device.clone(), directory, options).unwrap();
     let mut actor = Actor {
         device,
         port: Arc::new(port),

@@ -13,7 +13,7 @@ use crate::link::Route;
 use crate::state::{self, HostRange, State};
 use crate::stream::{self, Task};
 use crate::transfer::{self, Copy, Place};
-use crate::{Code, clock, count, fault, memory};
+use crate::{Code, clock, count, fault, memory, numa};
 
 /// Page-locked memory begins at a page of the largest kind that aarch64 has.
 const PINNED_ALIGN: usize = 64 << 10;
@@ -60,6 +60,7 @@ fn register(state: &mut State, address: u64, len: u64, readonly: bool) -> Result
         allocated: false,
         locked,
         readonly,
+        node: None,
     };
     state.host.insert(address, range);
     Ok(())
@@ -228,7 +229,8 @@ export! {
         if memory.is_null() {
             return Err(sys::ACL_ERROR_RT_MEMORY_ALLOCATION);
         }
-        let range = HostRange { len: size as u64, allocated: true, locked: true, readonly: false };
+        let node = numa::settle(memory, size);
+        let range = HostRange { len: size as u64, allocated: true, locked: true, readonly: false, node };
         state.host.insert(memory as u64, range);
         put(pointer, memory.cast())
     }

@@ -12,6 +12,7 @@ use chariot_ascend_rt_sys::sys;
 
 use crate::board::{Blocked, Board, DONE, HEAD, MOVING, Operation, QUEUED, Tables};
 use crate::config::config;
+use crate::fault::{TaskFault, Works};
 use crate::link::{self, Route};
 use crate::memory::map_file;
 use crate::{Code, fault, hccl, memory, state, stream};
@@ -138,7 +139,8 @@ pub(crate) fn run(
     aborts: u64,
 ) -> (u64, Result<(), Code>) {
     let board = Board::of_host();
-    let remote = fault::on_task(device, false, true) == Some(fault::TaskFault::Remote);
+    let ordered = fault::on_task(device, Works::Pair);
+    let remote = ordered == Some(TaskFault::Remote);
     {
         let mut tables = board.lock();
         for at in 0..tables.operations.len() {
@@ -158,6 +160,9 @@ pub(crate) fn run(
         }
     }
     board.changed();
+    if ordered == Some(TaskFault::KillPair) {
+        fault::kill();
+    }
     let begun = Instant::now();
     loop {
         let ticket = board.ticket();
@@ -360,7 +365,7 @@ fn transport(board: &Board, send: Operation, receive: Operation) {
             to: receive.device,
         }
     };
-    let finish = link::reserve(config().preset, route, send.bytes, false, start);
+    let finish = link::reserve(config().preset, route, send.bytes, start);
     let mut tables = board.lock();
     for operation in &mut tables.operations {
         if operation.id == send.id || operation.id == receive.id {
