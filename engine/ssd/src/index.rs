@@ -8,13 +8,27 @@
 //! ```
 //! The arithmetic at the worst point, just after growth: entry 44, room of the last growth of the
 //! entries at most a 64th (0.7), slots 2 bytes at 8/11 full (2.75), table 0.02 at 10 M: 47.5 bytes.
-//! During recovery tables have a sixteenth of room, which is trimmed at its end.
 //! A table grows by itself, a tenth at a time: with 10 M objects that moves 2,441 entries (107 KB),
 //! with the most that fit 65,535 (2.9 MB, under a millisecond). Rejected: one open-addressing table
 //! of whole entries (needs 0.92 load for 48 B, and long probes), linear hashing (buckets not yet
 //! split hold twice the load), a sorted array (moves entries on insert).
 //!
+//! Recovery takes many new keys at once, and what a new key costs are misses of the processor's
+//! caches: a probe looks at an entry for each slot that it meets, six at 3/4 full. So until
+//! [`Index::trim`] a slot has a tag of 8 bits beside it: 255 of 256 entries of other keys are told
+//! from it without being looked at, and [`Index::warm`] asks for the tags of many keys at once.
+//! Slots are 1/2 to 4/5 full then (6 bytes at most, tags included), and a full table grows by a
+//! sixteenth, or up to what [`Index::expect`] says, at most to its double: untouched room is no
+//! memory. The worst is 53 bytes a key that are touched, until trimming makes it 47.5. Rejected: to
+//! prefetch entries (six lines a key instead of one), rows sorted by table (of 4 KiB objects a
+//! segment has a handful for each table), tags for good (1.4 bytes: more than the 48 allow).
+//!
 //! Lives on: owner shard.
+
+#[cfg(test)]
+mod tests;
+
+use std::hint::black_box;
 
 use chariot_proto::{KeyHash, WriteMode};
 
@@ -26,8 +40,11 @@ const TABLE_LEN_MAX: usize = 65_535;
 const EMPTY: u16 = u16::MAX;
 /// A full table gets room for one more of so many entries.
 const GROWTH: usize = 64;
-/// The same during recovery: a step copies the table, so an entry is copied 16 times and not 64.
+/// The same during recovery, where nothing is expected: a step copies the table, so an entry is
+/// copied 16 times and not 64.
 const GROWTH_IN_BULK: usize = 16;
+/// The tag of a slot that is empty.
+const NO_TAG: u8 = 0;
 /// Entries of the tables that one turn of trimming looks at: 6 MB, should all of them move.
 const TRIMMED_A_TURN: usize = 131_072;
 
@@ -263,6 +280,30 @@ pub(crate) struct Value {
 struct Table {
     entries: Vec<Entry>,
     slots: Vec<u16>,
+    /// One a slot in a table that was filled in bulk, none else.
+    tags: Vec<u8>,
+}
+
+/// How tables grow.
+#[derive(Debug, Clone, Copy)]
+enum Growth {
+    /// As little as is fair.
+    Slow,
+    /// Many keys come; a table is expected to have so many in the end, 0 = nobody knows.
+    Bulk { expected: usize },
+}
+
+impl Growth {
+    /// Returns how many more entries a full table of `len` gets room for.
+    fn room(self, len: usize) -> usize {
+        let room = match self {
+            Self::Slow => len / GROWTH,
+            Self::Bulk { expected } => {
+                (len / GROWTH_IN_BULK).max(expected.saturating_sub(len).min(len))
+            },
+        };
+        room.max(8)
+    }
 }
 
 /// All keys of one store.
@@ -270,8 +311,7 @@ pub(crate) struct Index {
     tables: Vec<Table>,
     len: u64,
     entries_max: u64,
-    /// One more of so many entries is the room that a full table gets.
-    growth: usize,
+    growth: Growth,
 }
 
 impl std::fmt::Debug for Index {
@@ -291,6 +331,13 @@ fn home(hash: KeyHash, slots: usize) -> usize {
     usize::try_from(spread >> 32).expect("below the number of slots")
 }
 
+/// Returns what stands beside the slot of a hash: bits that choose neither table nor slot.
+fn tag(hash: KeyHash) -> u8 {
+    u8::try_from(bits(hash.lo, 0, 8))
+        .expect("eight bits")
+        .max(NO_TAG + 1)
+}
+
 impl Index {
     /// Makes an empty index; 0 entries means the most there can be.
     pub(crate) fn new(entries_max: u64) -> Self {
@@ -302,7 +349,7 @@ impl Index {
             tables: (0..TABLES).map(|_| Table::default()).collect(),
             len: 0,
             entries_max,
-            growth: GROWTH,
+            growth: Growth::Slow,
         }
     }
 
@@ -320,6 +367,7 @@ impl Index {
         let tables = self.tables.iter().map(|table| {
             table.entries.capacity() * size_of::<Entry>()
                 + table.slots.capacity() * size_of::<u16>()
+                + table.tags.capacity()
                 + size_of::<Table>()
         });
         tables.sum::<usize>() as u64
@@ -354,17 +402,43 @@ impl Index {
         self.len -= 1;
     }
 
-    /// Begins to take many entries at once: tables grow in larger steps until
-    /// [`Self::trim`], for each step copies a table.
+    /// Begins to take many entries at once, as the head of this file says, until [`Self::trim`].
     pub(crate) fn begin_bulk(&mut self) {
-        self.growth = GROWTH_IN_BULK;
+        assert!(self.len == 0, "slots get their tags from the first on");
+        self.growth = Growth::Bulk { expected: 0 };
     }
 
-    /// Trims tables to the room they would have without [`Self::begin_bulk`], from table `from` on,
+    /// Says how many entries there will be in the end, by estimate; tables take their room sooner.
+    pub(crate) fn expect(&mut self, entries: u64) {
+        if let Growth::Bulk { expected } = &mut self.growth {
+            let each = entries.min(self.entries_max) / TABLES as u64;
+            // Three deviations more: one table in a thousand grows once again.
+            let each = each + 3 * each.isqrt();
+            *expected = usize::try_from(each).expect("at most TABLE_LEN_MAX and a little");
+        }
+    }
+
+    /// Brings what decides about keys into the processor's cache, all of them at once.
+    ///
+    /// These are plain loads that do not wait for each other, so they need neither `unsafe` nor
+    /// the name of an instruction set. Only keys that are not there yet profit by much.
+    pub(crate) fn warm(&self, hashes: impl Iterator<Item = KeyHash>) {
+        let mut seen = 0_u16;
+        for hash in hashes {
+            let table = &self.tables[table_of(hash)];
+            if !table.tags.is_empty() {
+                let slot = home(hash, table.slots.len());
+                seen ^= u16::from(table.tags[slot]) ^ table.slots[slot];
+            }
+        }
+        black_box(seen);
+    }
+
+    /// Trims tables to what they would be without [`Self::begin_bulk`], from table `from` on,
     /// some a call; returns where to go on, `None` when all are trimmed. Growth is slow again from
     /// the first call on.
     pub(crate) fn trim(&mut self, from: usize) -> Option<usize> {
-        self.growth = GROWTH;
+        self.growth = Growth::Slow;
         let mut looked_at = 0;
         for (at, table) in self.tables.iter_mut().enumerate().skip(from) {
             if looked_at >= TRIMMED_A_TURN {
@@ -373,6 +447,9 @@ impl Index {
             let len = table.entries.len();
             looked_at += len;
             table.entries.shrink_to(len + (len / GROWTH).max(8));
+            if !table.tags.is_empty() {
+                table.rebuild(Growth::Slow);
+            }
         }
         None
     }
@@ -391,12 +468,22 @@ impl Index {
 }
 
 impl Table {
+    /// Returns slot and entry of a hash.
     fn find(&self, hash: KeyHash) -> Option<(usize, usize)> {
         if self.slots.is_empty() {
             return None;
         }
         let mut slot = home(hash, self.slots.len());
+        let is_tagged = !self.tags.is_empty();
+        let wanted = tag(hash);
         loop {
+            if is_tagged && self.tags[slot] != wanted {
+                if self.tags[slot] == NO_TAG {
+                    return None;
+                }
+                slot = self.after(slot);
+                continue;
+            }
             let at = usize::from(self.slots[slot]);
             if at == usize::from(EMPTY) {
                 return None;
@@ -416,33 +503,49 @@ impl Table {
         }
     }
 
-    fn insert(&mut self, entry: Entry, growth: usize) {
+    fn insert(&mut self, entry: Entry, growth: Growth) {
         if self.entries.len() == self.entries.capacity() {
-            self.entries
-                .reserve_exact((self.entries.len() / growth).max(8));
+            self.entries.reserve_exact(growth.room(self.entries.len()));
         }
         self.entries.push(entry);
         if self.entries.len() * 5 > self.slots.len() * 4 {
-            self.rebuild();
+            self.rebuild(growth);
         } else {
             self.link(self.entries.len() - 1);
         }
     }
 
+    /// Gives an entry the first empty slot from its home on.
     fn link(&mut self, at: usize) {
-        let mut slot = home(self.entries[at].hash(), self.slots.len());
-        while self.slots[slot] != EMPTY {
-            slot = self.after(slot);
+        let hash = self.entries[at].hash();
+        let mut slot = home(hash, self.slots.len());
+        if self.tags.is_empty() {
+            while self.slots[slot] != EMPTY {
+                slot = self.after(slot);
+            }
+        } else {
+            while self.tags[slot] != NO_TAG {
+                slot = self.after(slot);
+            }
+            self.tags[slot] = tag(hash);
         }
         self.slots[slot] = u16::try_from(at).expect("a table has at most 65,535 entries");
     }
 
-    fn rebuild(&mut self) {
-        let slots = (self.entries.len() * 11 / 8).max(12);
-        self.slots = Vec::new();
+    /// Makes the slots anew, and the tags where they are wanted.
+    fn rebuild(&mut self, growth: Growth) {
+        let len = self.entries.len();
+        let (slots, tags) = match growth {
+            Growth::Slow => ((len * 11 / 8).max(12), 0),
+            Growth::Bulk { .. } => ((len * 2).max(12), (len * 2).max(12)),
+        };
+        // What is there goes first: no room for both is needed.
+        (self.slots, self.tags) = (Vec::new(), Vec::new());
         self.slots.reserve_exact(slots);
         self.slots.resize(slots, EMPTY);
-        for at in 0..self.entries.len() {
+        self.tags.reserve_exact(tags);
+        self.tags.resize(tags, NO_TAG);
+        for at in 0..len {
             self.link(at);
         }
     }
@@ -472,153 +575,16 @@ impl Table {
             let from_hole = (next + count - hole) % count;
             if from_home >= from_hole {
                 self.slots[hole] = self.slots[next];
+                if !self.tags.is_empty() {
+                    self.tags[hole] = self.tags[next];
+                }
                 hole = next;
             }
             next = self.after(next);
         }
         self.slots[hole] = EMPTY;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use chariot_base::{Random, SplitMix64};
-
-    use super::*;
-
-    #[test]
-    fn index_agrees_with_a_map_through_inserts_and_removes() {
-        let mut random = SplitMix64::new(11);
-        let mut index = Index::new(0);
-        let mut model = BTreeMap::new();
-        for step in 0..60_000_u64 {
-            // Few tables, so that probes are long and gaps are closed.
-            let hash = KeyHash {
-                hi: (random.below(3000) << 12) | random.below(2),
-                lo: 7,
-            };
-            if random.below(5) < 3 {
-                if index.get(hash).is_none() {
-                    assert!(index.insert(Entry::dead(hash, step)));
-                    model.insert(hash, step);
-                }
-            } else if model.remove(&hash).is_some() {
-                index.remove(hash);
-            }
-            assert_eq!(
-                index.get(hash).map(|entry| entry.version()),
-                model.get(&hash).copied()
-            );
-        }
-        assert_eq!(index.len(), model.len() as u64);
-        for (&hash, &version) in &model {
-            assert_eq!(index.get(hash).unwrap().version(), version);
-        }
-        assert_eq!(index.iter().count(), model.len());
-    }
-
-    #[test]
-    fn fields_of_an_entry_do_not_touch_each_other() {
-        let mut entry = Entry::dead(KeyHash { hi: 1, lo: 2 }, 3);
-        assert_eq!(entry.place(), None);
-        let place = Place {
-            segment: (1 << 20) - 2,
-            at: (1 << 30) - 8,
-        };
-        entry.set_place(Some(place));
-        entry.set_kind(Kind::Payload);
-        entry.set_hits(9);
-        entry.set_queued(true);
-        entry.set_value(&Value {
-            len: (1 << 30) - 1,
-            crc: 77,
-            expiry_unix_ms: EXPIRY_BASE_MS + 6400,
-            has_checksum: true,
-            mode: WriteMode::WriteBackEvict,
-        });
-        for _ in 0..300 {
-            entry.add_record();
-        }
-        entry.drop_record();
-        assert_eq!(entry.records(), 255, "many stay many");
-        assert_eq!(entry.place(), Some(place));
-        assert_eq!(entry.kind(), Kind::Payload);
-        assert_eq!((entry.hits(), entry.is_queued()), (3, true));
-        assert_eq!(entry.mode(), WriteMode::WriteBackEvict);
-        assert_eq!((entry.len(), entry.crc()), ((1 << 30) - 1, 77));
-        assert_eq!(entry.expiry_unix_ms(), EXPIRY_BASE_MS + 6400);
-        assert!(entry.is_expired(EXPIRY_BASE_MS + 6400));
-        assert!(!entry.is_expired(EXPIRY_BASE_MS + 6399));
-        entry.set_place(None);
-        assert_eq!(entry.place(), None);
-        assert_eq!(entry.kind(), Kind::Payload);
-    }
-
-    #[test]
-    fn memory_of_bulk_is_given_back_by_trimming() {
-        let mut random = SplitMix64::new(6);
-        let mut index = Index::new(0);
-        index.begin_bulk();
-        // Just past a step of most tables, where the slack is largest.
-        for count in 1..=1_100_000_u64 {
-            let hash = KeyHash {
-                hi: random.next_u64(),
-                lo: count,
-            };
-            assert!(index.insert(Entry::dead(hash, count)));
-        }
-        let before = index.size_bytes();
-        let mut turns = 1;
-        let mut from = 0;
-        while let Some(next) = index.trim(from) {
-            from = next;
-            turns += 1;
-        }
-        assert!(
-            (8..=9).contains(&turns),
-            "{turns} turns of 131,072 and a table"
-        );
-        let after = index.size_bytes();
-        assert!(after < before, "{after} of {before}");
-        assert!(after <= 48 * 1_100_000, "{after}");
-        let mut random = SplitMix64::new(6);
-        for count in 1..=1_100_000_u64 {
-            let hash = KeyHash {
-                hi: random.next_u64(),
-                lo: count,
-            };
-            assert_eq!(index.get(hash).unwrap().version(), count);
-        }
-    }
-
-    #[test]
-    fn full_index_refuses_and_stays_as_it_was() {
-        let mut index = Index::new(2);
-        for hi in 0..2 {
-            assert!(index.insert(Entry::dead(KeyHash { hi, lo: 0 }, 1)));
-        }
-        assert!(!index.insert(Entry::dead(KeyHash { hi: 9, lo: 0 }, 1)));
-        assert_eq!(index.len(), 2);
-        index.clear();
-        assert_eq!(index.len(), 0);
-    }
-
-    #[test]
-    fn memory_stays_below_48_bytes_at_the_worst_point() {
-        let mut random = SplitMix64::new(5);
-        let mut index = Index::new(0);
-        for count in 1..=2_000_000_u64 {
-            let hash = KeyHash {
-                hi: random.next_u64(),
-                lo: count,
-            };
-            assert!(index.insert(Entry::dead(hash, 1)));
-            if count >= 1_000_000 && count.is_multiple_of(5000) {
-                let each = index.size_bytes() as f64 / count as f64;
-                assert!(each <= 48.0, "{each} bytes at {count}");
-            }
+        if !self.tags.is_empty() {
+            self.tags[hole] = NO_TAG;
         }
     }
 }
