@@ -9,6 +9,7 @@ use chariot_device::{Device, DeviceError, Direction};
 
 use crate::cost::{Calibration, CostModel};
 use crate::lane::{Lane, Shared};
+use crate::numa::{self, Place};
 use crate::object::{Handle, InFlight, Transfer, TransferError};
 use crate::plan::Path;
 use crate::probe::Probe;
@@ -36,6 +37,8 @@ pub struct CoreOptions {
     pub calibration: Calibration,
     /// The card's NUMA node, where the driver does not tell: for threads and staging.
     pub numa_node: Option<u32>,
+    /// The CPUs of that node, where the kernel's own list is not to be taken; for tests.
+    pub node_cpus: Option<&'static [usize]>,
     /// A way that is taken whatever the model says; for tests and measurements.
     pub forced: Option<Path>,
 }
@@ -45,6 +48,7 @@ impl Default for CoreOptions {
         Self {
             calibration: Calibration::Measured,
             numa_node: None,
+            node_cpus: None,
             forced: None,
         }
     }
@@ -159,22 +163,21 @@ impl DeviceCore {
     /// # Errors
     /// The card's; or [`DeviceError::Full`]: no threads.
     pub fn start(device: Device, options: CoreOptions) -> Result<Self, DeviceError> {
+        let place = Place {
+            node: options
+                .numa_node
+                .or_else(|| device.capabilities().numa_node),
+            cpus: options.node_cpus,
+        };
         let model = match options.calibration {
             Calibration::Fixed(model) => model,
-            Calibration::Measured => {
-                // A card without room for the gathering streams does without gathering.
-                let streams = staging::gathering(&device).unwrap_or_default();
-                CostModel::measure(&device, &streams)?
-            },
+            Calibration::Measured => measure(&device, place)?,
         };
-        let numa_node = options
-            .numa_node
-            .or_else(|| device.capabilities().numa_node);
         let shared = Arc::new(Shared {
             device,
             model,
             probe: Probe::default(),
-            numa_node,
+            place,
             stopped: AtomicBool::new(false),
             forced: options.forced,
         });
@@ -250,6 +253,21 @@ impl DeviceCore {
         self.deadlines.add(&inflight);
         Submit::Accepted(Handle(inflight))
     }
+}
+
+/// Measures a card from its own node: from the caller's, the figures would be those of a longer way
+/// than the lanes have.
+fn measure(device: &Device, place: Place) -> Result<CostModel, DeviceError> {
+    let measured = std::thread::scope(|scope| {
+        let measuring = scope.spawn(|| {
+            numa::settle_on(place);
+            // A card without room for the gathering streams does without gathering.
+            let streams = staging::gathering(device).unwrap_or_default();
+            CostModel::measure(device, &streams)
+        });
+        measuring.join()
+    });
+    measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn spawn(

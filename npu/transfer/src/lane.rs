@@ -17,7 +17,7 @@ use chariot_device::{
 
 use crate::arena::Arena;
 use crate::cost::CostModel;
-use crate::numa;
+use crate::numa::{self, Place};
 use crate::object::{Fragment, TransferError};
 use crate::plan::{Path, Piece, Plan, Span, plan};
 use crate::probe::Probe;
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) device: Device,
     pub(crate) model: CostModel,
     pub(crate) probe: Probe,
-    pub(crate) numa_node: Option<u32>,
+    pub(crate) place: Place,
     pub(crate) stopped: AtomicBool,
     /// A way that is taken whatever the model says; for tests and measurements.
     pub(crate) forced: Option<Path>,
@@ -169,7 +169,7 @@ impl Lane {
 
     /// The lane's thread.
     pub(crate) fn run(mut self) {
-        numa::settle_on(self.shared.numa_node);
+        numa::settle_on(self.shared.place);
         let mut cpu = numa::thread_cpu_ns();
         loop {
             let parts = self.queue.take();

@@ -15,20 +15,32 @@ fn parse_cpus(list: &str) -> Vec<usize> {
     cpus
 }
 
+/// Where the threads of a card belong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    /// Its node, where it is known.
+    pub(crate) node: Option<u32>,
+    /// The node's CPUs, in place of the kernel's list.
+    pub(crate) cpus: Option<&'static [usize]>,
+}
+
+/// The CPUs of a node, as the kernel says; none for a node that it does not know.
+fn cpus_of(node: u32) -> Vec<usize> {
+    let path = format!("/sys/devices/system/node/node{node}/cpulist");
+    let list = std::fs::read_to_string(path).unwrap_or_default();
+    parse_cpus(&list)
+}
+
 /// Puts the calling thread on a node's CPUs, and its memory there by preference. What the kernel
 /// refuses stays as it was: this is about speed alone.
-pub(crate) fn settle_on(node: Option<u32>) {
-    let Some(node) = node else {
+pub(crate) fn settle_on(place: Place) {
+    let Some(node) = place.node else {
         return;
     };
-    let path = format!("/sys/devices/system/node/node{node}/cpulist");
-    let Ok(list) = std::fs::read_to_string(path) else {
-        return;
-    };
+    let cpus = place.cpus.map_or_else(|| cpus_of(node), <[usize]>::to_vec);
     // SAFETY: a set of zeros is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     let most = 8 * size_of::<libc::cpu_set_t>();
-    let cpus = parse_cpus(&list);
     for cpu in cpus.iter().filter(|cpu| **cpu < most) {
         // SAFETY: the CPU is inside the set, as just filtered.
         unsafe { libc::CPU_SET(*cpu, &mut set) };
@@ -79,7 +91,10 @@ mod tests {
 
     #[test]
     fn an_unknown_node_changes_nothing() {
-        settle_on(None);
-        settle_on(Some(9999));
+        settle_on(Place::default());
+        settle_on(Place {
+            node: Some(9999),
+            cpus: None,
+        });
     }
 }

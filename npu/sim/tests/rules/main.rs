@@ -24,5 +24,6 @@ mod copies;
 mod devices;
 mod faults;
 mod memory;
+mod numa;
 mod peers;
 mod streams;

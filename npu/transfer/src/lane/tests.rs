@@ -85,7 +85,7 @@ fn lane(runtime: &Runtime, direction: Direction, forced: Option<Path>) -> Lane {
         device: runtime.open(0).unwrap(),
         model: a3_model(),
         probe: Probe::default(),
-        numa_node: None,
+        place: Place::default(),
         stopped: AtomicBool::new(false),
         forced,
     };

@@ -9,6 +9,7 @@
 
 mod bounds;
 mod faults;
+mod numa;
 mod process;
 mod random;
 mod registering;

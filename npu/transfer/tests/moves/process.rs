@@ -1,9 +1,10 @@
 //! A process of its own for each test on the simulator, which may leave nothing behind.
 
+use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use chariot_ascend_rt_sys::Search;
+use chariot_ascend_rt_sys::{Libraries, Search};
 use chariot_device::{Ascend, Runtime};
 use chariot_npu_sim::{Profile, install};
 
@@ -15,6 +16,16 @@ pub(crate) fn ascend() -> Runtime {
         std::env::var_os(name).map(PathBuf::from)
     }))
     .unwrap()
+}
+
+/// A counter of this process's simulator.
+pub(crate) fn count(name: &CStr) -> u64 {
+    let search = Search::standard(|name| std::env::var_os(name).map(PathBuf::from));
+    let libraries = Libraries::open(&search, &["libascendcl.so"]).unwrap();
+    let at = libraries.require("asim_count").unwrap();
+    // SAFETY: the simulator declares this symbol with this type.
+    let count: extern "C" fn(*const c_char) -> u64 = unsafe { std::mem::transmute(at) };
+    count(name.as_ptr())
 }
 
 /// Runs a test again on a simulator; says whether this is that process.
