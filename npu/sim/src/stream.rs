@@ -164,7 +164,7 @@ pub(crate) fn submit(state: &mut state::State, id: u64, task: Task) -> Result<()
 
 /// The thread of one stream.
 fn run(id: u64) {
-    let mut random = config().seed ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut random = seed_of(config().seed, id);
     while let Some((queued, device, aborts, ready_at)) = next(id) {
         delay(&mut random);
         let start = ready_at.max(queued.submitted_at);
@@ -219,16 +219,26 @@ fn delay(random: &mut u64) {
     if config().late || most == 0 {
         return;
     }
-    *random ^= *random << 13;
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
+    let random = draw(random);
     if config().real {
-        clock::pause(*random % (most * 1000));
+        clock::pause(random % (most * 1000));
     } else {
-        for _ in 0..*random % 8 {
+        for _ in 0..random % 8 {
             std::thread::yield_now();
         }
     }
+}
+
+/// Where the delays of a stream begin.
+fn seed_of(seed: u64, stream: u64) -> u64 {
+    seed ^ stream.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1
+}
+
+fn draw(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
 }
 
 /// Was the stream aborted since, or taken away?
@@ -381,5 +391,23 @@ pub(crate) fn abort(id: u64) {
     state::changed();
     while state.streams.get(&id).is_some_and(|stream| stream.running) {
         state = state::wait(state, LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_come_from_the_seed_and_the_stream_alone() {
+        let delays = |seed, stream| {
+            let mut random = seed_of(seed, stream);
+            [(); 32].map(|()| draw(&mut random) % 20_000)
+        };
+        assert_eq!(delays(1, 5), delays(1, 5));
+        assert_ne!(delays(1, 5), delays(2, 5));
+        assert_ne!(delays(1, 5), delays(1, 6));
+        let several: std::collections::BTreeSet<_> = delays(1, 5).into_iter().collect();
+        assert!(several.len() > 16, "{several:?}");
     }
 }

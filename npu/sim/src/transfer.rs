@@ -121,6 +121,7 @@ pub(crate) fn accept(
         (_, Place::Device { device, import_of }) => Route::DeviceToHost(own(device, import_of)?),
         _ => Route::Host,
     };
+    check_card(state, route)?;
     if let Some(kind) = kind {
         check_kind(kind, route)?;
     }
@@ -146,6 +147,35 @@ fn permits(state: &State, device: u32, other: u32) -> bool {
         device.is_some_and(|device| device.peers.contains(&to))
     };
     allowed(device, other) || allowed(other, device)
+}
+
+/// A thread copies with its own card; another card's memory there is a bug that an address shows.
+fn check_card(state: &State, route: Route) -> Result<(), Code> {
+    let (_, current) = state.current()?;
+    match route {
+        Route::HostToDevice(card) | Route::DeviceToHost(card) if card != current => {
+            crate::log(&format!(
+                "memory of card {card} in a copy of card {current}"
+            ));
+            crate::count("wrong_card");
+            Err(sys::ACL_ERROR_RT_PARAM_INVALID)
+        },
+        _ => Ok(()),
+    }
+}
+
+/// The card whose memory an address is, when the calling thread may write it.
+pub(crate) fn accept_set(
+    state: &State,
+    address: u64,
+    (max, len): (usize, usize),
+) -> Result<u32, Code> {
+    if len == 0 || len > max {
+        return Err(sys::ACL_ERROR_RT_PARAM_INVALID);
+    }
+    let (card, _) = memory::locate(address).ok_or(sys::ACL_ERROR_RT_PARAM_INVALID)?;
+    check_card(state, Route::HostToDevice(card))?;
+    Ok(card)
 }
 
 /// Memory imported from another card cannot meet the host.

@@ -186,14 +186,6 @@ fn host_to_host(copies: &[Copy]) -> bool {
     copies.iter().any(|copy| copy.route == Route::Host)
 }
 
-fn accept_set(pointer: *mut c_void, max: usize, len: usize) -> Result<u32, Code> {
-    if len == 0 || len > max {
-        return Err(sys::ACL_ERROR_RT_PARAM_INVALID);
-    }
-    let found = memory::locate(pointer as u64).ok_or(sys::ACL_ERROR_RT_PARAM_INVALID)?;
-    Ok(found.0)
-}
-
 export! {
     Ready aclrtMalloc as aclrtMalloc_fn(pointer: *mut *mut c_void, size: usize, policy: i32) {
         let mut state = state::lock();
@@ -339,8 +331,10 @@ export! {
         submit(stream, copies, true)
     }
     Ready aclrtMemset as aclrtMemset_fn(pointer: *mut c_void, max: usize, value: i32, len: usize) {
-        state::lock().current_device()?;
-        let device = accept_set(pointer, max, len)?;
+        let mut state = state::lock();
+        state.current_device()?;
+        let device = transfer::accept_set(&state, pointer as u64, (max, len))?;
+        drop(state);
         clock::charge(config().preset.submit_ns);
         let address = pointer as u64;
         let (finish, outcome) =
@@ -352,9 +346,9 @@ export! {
     Ready aclrtMemsetAsync as aclrtMemsetAsync_fn(
         pointer: *mut c_void, max: usize, value: i32, len: usize, stream: *mut c_void,
     ) {
-        accept_set(pointer, max, len)?;
         clock::charge(config().preset.submit_ns);
         let mut state = state::lock();
+        transfer::accept_set(&state, pointer as u64, (max, len))?;
         let id = state.stream(stream as u64)?;
         let task = Task::Set { address: pointer as u64, value: value as u8, len: len as u64 };
         stream::submit(&mut state, id, task)

@@ -196,6 +196,74 @@ rule!(sizes_that_differ_fail_on_both_ends, [], |sim| {
     });
 });
 
+rule!(types_that_differ_fail_on_both_ends, [], |sim| {
+    two(sim, |rank, comm, stream| {
+        let block = filled(sim, KIB, 1);
+        if rank == 0 {
+            let send = code!(
+                sim.hccl.HcclSend,
+                block,
+                KIB as u64 / 4,
+                sys::HCCL_DATA_TYPE_INT8 + 2,
+                1,
+                comm,
+                stream
+            );
+            assert_eq!(send, 0);
+        } else {
+            receive(sim, block, KIB, 0, comm, stream);
+        }
+        assert_eq!(sim.sync(stream), 507_000);
+        assert_eq!(comm_error(sim, comm), 1);
+    });
+});
+
+rule!(
+    buffers_of_another_card_and_ranks_that_are_none_are_refused,
+    [],
+    |sim| {
+        sim.begin(1);
+        let theirs = sim.device_block(KIB);
+        ok!(sim.acl.aclrtSetDevice, 0);
+        let (code, comm) = join(sim, &root(sim), 1, 0);
+        assert_eq!(code, 0);
+        let (stream, own) = (sim.stream(), sim.device_block(KIB));
+        let post =
+            |block, count, peer| code!(sim.hccl.HcclSend, block, count, INT8, peer, comm, stream);
+        assert_eq!(post(theirs, KIB as u64, 0), 1, "another card's memory");
+        assert_eq!(post(own, KIB as u64, 1), 1, "no such rank");
+        assert_eq!(post(own, KIB as u64, 0), 1, "to itself");
+        assert_eq!(post(own, 0, 0), 1, "nothing");
+        let (mut rank, mut ranks) = (9, 9);
+        ok!(sim.hccl.HcclGetRankId, comm, &raw mut rank);
+        ok!(sim.hccl.HcclGetRankSize, comm, &raw mut ranks);
+        assert_eq!((rank, ranks), (0, 1));
+    }
+);
+
+rule!(
+    a_circle_through_an_event_is_a_deadlock_and_told,
+    [],
+    |sim| {
+        two(sim, |rank, comm, stream| {
+            let (out, into) = (filled(sim, KIB, 1), sim.device_block(KIB));
+            if rank == 1 {
+                receive(sim, into, KIB, 0, comm, stream);
+                send(sim, out, KIB, 0, comm, stream);
+                assert_eq!(sim.sync(stream), 107_020);
+                return;
+            }
+            // The planted bug: what the other end waits for stands behind what waits for that end.
+            let (behind, event) = (sim.stream(), sim.event());
+            receive(sim, into, KIB, 1, comm, stream);
+            ok!(sim.acl.aclrtRecordEvent, event, stream);
+            ok!(sim.acl.aclrtStreamWaitEvent, behind, event);
+            send(sim, out, KIB, 1, comm, behind);
+            assert_eq!(sim.sync(stream), 107_020);
+        });
+    }
+);
+
 rule!(a_killed_peer_fails_the_other_end, [], |sim| {
     two(sim, |rank, comm, stream| {
         if rank == 1 {
@@ -327,6 +395,35 @@ rule!(a_newer_configuration_is_refused, [], |sim| {
     );
 });
 
+rule!(on Cann81, an_older_library_takes_older_configurations, |sim| {
+    sim.begin(0);
+    let root = root(sim);
+    let init = sim.hccl.HcclCommInitRootInfoConfig.unwrap();
+    let mut comm = null_mut();
+    for (version, answer) in [(6, 1), (5, 0)] {
+        let mut config = comm_config(10, 1);
+        config.version = version;
+        let code = code!(init, 1, &raw const root, 0, &raw const config, &raw mut comm);
+        assert_eq!(code, answer, "version {version}");
+    }
+    // The planted bug: a function that came later.
+    assert!(sim.acl.aclrtMemcpyBatch.is_none());
+});
+
+rule!(on Cann85, the_newest_configuration_is_of_the_next_version, |sim| {
+    sim.begin(0);
+    let root = root(sim);
+    let init = sim.hccl.HcclCommInitRootInfoConfig.unwrap();
+    let mut comm = null_mut();
+    for (version, answer) in [(10, 1), (6, 0)] {
+        let mut config = comm_config(10, 1);
+        config.version = version;
+        let code = code!(init, 1, &raw const root, 0, &raw const config, &raw mut comm);
+        assert_eq!(code, answer, "version {version}");
+    }
+    assert!(sim.acl.aclrtMemcpyBatch.is_some());
+});
+
 rule!(a_card_makes_one_communicator_at_a_time, [], |sim| {
     sim.begin(0);
     let first = root(sim);
@@ -392,6 +489,54 @@ rule!(
             7,
             "no operation has completed on the first"
         );
+    }
+);
+
+/// Ends of a new communicator of two cards of this process; the calling thread has the first card
+/// afterwards.
+fn within(sim: &Sim, cards: [i32; 2]) -> [Address; 2] {
+    let root = root(sim);
+    let end = |rank: u32| {
+        ok!(sim.acl.aclrtSetDevice, cards[rank as usize]);
+        let (code, comm) = join(sim, &root, 2, rank);
+        assert_eq!(code, 0);
+        comm as usize
+    };
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| end(1));
+        let first = end(0);
+        [first, second.join().unwrap()].map(|comm| comm as Address)
+    })
+}
+
+rule!(
+    a_card_that_sends_to_two_takes_twice_as_long,
+    [PRESET = "a3"],
+    |sim| {
+        const LEN: usize = 16 << 20;
+        sim.begin(0);
+        let comms = [within(sim, [0, 1]), within(sim, [0, 2])];
+        let begin = sim.now();
+        let block = filled(sim, LEN, 1);
+        let mut streams = Vec::new();
+        for [comm, _] in comms {
+            let stream = sim.stream();
+            send(sim, block, LEN, 1, comm, stream);
+            streams.push((0, stream));
+        }
+        for (card, [_, comm]) in (1..).zip(comms) {
+            ok!(sim.acl.aclrtSetDevice, card);
+            let (into, stream) = (sim.device_block(LEN), sim.stream());
+            receive(sim, into, LEN, 0, comm, stream);
+            streams.push((card, stream));
+        }
+        for (card, stream) in streams {
+            ok!(sim.acl.aclrtSetDevice, card);
+            assert_eq!(sim.sync(stream), 0);
+        }
+        let least = 2 * LEN as u64 * 1000 / 165_000;
+        let took = sim.now() - begin;
+        assert!(took >= least, "{took} ns, not quicker than {least}");
     }
 );
 

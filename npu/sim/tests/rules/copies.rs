@@ -230,6 +230,34 @@ rule!(a_batch_is_validated_entry_by_entry, [], |sim| {
     assert_eq!(spoilt(&twice(0, 8)), (107_000, ALL), "beyond the entries");
 });
 
+rule!(
+    a_batch_tells_its_failure_and_has_enough_attributes,
+    [],
+    |sim| {
+        sim.begin(0);
+        let (card, host) = (sim.device_block(64), sim.pinned(&[7; 64]));
+        let mut batch = Batch::new(card, host, 8, 8);
+        batch.attributes = vec![batch.attributes[0]; 9];
+        batch.indexes = (0..9).collect();
+        assert_eq!(batch.run(sim).0, 107_000, "more attributes than entries");
+        let mut batch = Batch::new(card, host, 8, 8);
+        let nowhere = std::ptr::null_mut();
+        let code = code!(
+            sim.acl.aclrtMemcpyBatch.unwrap(),
+            batch.dsts.as_mut_ptr(),
+            batch.maxima.as_mut_ptr(),
+            batch.srcs.as_mut_ptr(),
+            batch.sizes.as_mut_ptr(),
+            8,
+            batch.attributes.as_mut_ptr(),
+            batch.indexes.as_mut_ptr(),
+            1,
+            nowhere,
+        );
+        assert_eq!(code, 107_000, "no place for the failing entry");
+    }
+);
+
 rule!(a_batch_has_a_longest_length, [], |sim| {
     sim.begin(0);
     let (card, host) = (sim.device_block(4097), sim.pinned(&[7; 4097]));
@@ -330,6 +358,44 @@ rule!(two_streams_share_one_link, [PRESET = "a3"], |sim| {
         share < 1.0,
         "{share}: two halves at once are not faster than the link"
     );
+});
+
+rule!(the_two_directions_do_not_share, [PRESET = "a3"], |sim| {
+    const LEN: usize = 16 << 20;
+    sim.begin(0);
+    let (card, other) = (sim.device_block(LEN), sim.device_block(LEN));
+    let (host, back) = (sim.pinned(&vec![1; LEN]), sim.pinned(&vec![0; LEN]));
+    let (into, out) = (sim.stream(), sim.stream());
+    let begin = sim.now();
+    assert_eq!(sim.copy(card, host, LEN, into), 0);
+    assert_eq!(sim.copy(back, other, LEN, out), 0);
+    assert_eq!((sim.sync(into), sim.sync(out)), (0, 0));
+    let one = LEN as f64 / 39.0;
+    let both = (sim.now() - begin) as f64;
+    assert!(
+        (1.0..1.2).contains(&(both / one)),
+        "{both} against {one} ns"
+    );
+});
+
+rule!(
+    an_asynchronous_batch_is_one_task_on_h200pcie,
+    [PRESET = "h200pcie"],
+    |sim| {
+        let share = share(sim, 55.0, |card, host, stream| {
+            let submitted = Batch::new(card, host, FRAGMENT, COUNT).submit(sim, stream);
+            assert_eq!(submitted, 0);
+        });
+        // 62 entries of 0.6 us before 80 us of bytes.
+        assert!((0.55..0.75).contains(&share), "{share}");
+    }
+);
+
+rule!(a_loop_of_copies_is_slow_on_a2_too, [PRESET = "a2"], |sim| {
+    let share = share(sim, 25.0, |card, host, stream| {
+        loop_of_copies(sim, card, host, stream)
+    });
+    assert!((0.15..0.30).contains(&share), "{share}");
 });
 
 rule!(

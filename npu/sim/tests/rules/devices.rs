@@ -54,6 +54,19 @@ rule!(a_forced_reset_ends_handles, [], |sim| {
     assert_eq!(code!(sim.acl.aclrtSynchronizeEvent, event), 107_017);
 });
 
+rule!(finalising_ends_handles_and_memory, [], |sim| {
+    sim.begin(0);
+    let (stream, event, block) = (sim.stream(), sim.event(), sim.device_block(64));
+    ok!(sim.acl.aclFinalize);
+    assert_eq!(sim.sync(stream), 100_001);
+    sim.begin(0);
+    // The planted bug: what was made before is used after.
+    assert_eq!(sim.sync(stream), 107_003);
+    assert_eq!(code!(sim.acl.aclrtDestroyEvent, event), 107_017);
+    assert_eq!(code!(sim.acl.aclrtFree, block), 107_000);
+    assert_eq!(sim.leaks(), 0);
+});
+
 rule!(a_reset_waits_for_the_last_user, [], |sim| {
     sim.begin(0);
     ok!(sim.acl.aclrtSetDevice, 0);

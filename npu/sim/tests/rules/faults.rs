@@ -1,9 +1,12 @@
 //! Rules 14 and 15: errors on order, and versions.
 
+use std::os::unix::process::ExitStatusExt;
 use std::ptr::null_mut;
 
 use chariot_ascend_rt_sys::{AclApi, HcclApi, LoadError, Search};
 use chariot_npu_sim::{Profile, install};
+
+use crate::support::Sim;
 
 rule!(
     the_nth_call_fails_as_ordered,
@@ -16,6 +19,51 @@ rule!(
         ok!(sim.acl.aclrtMalloc, &raw mut block, 64, 0);
     }
 );
+
+rule!(faults_come_from_a_file_while_the_process_runs, [], |sim| {
+    let file = sim.dir.join("faults");
+    if Sim::role().is_empty() {
+        let settings = [("ASCEND_SIM_FAULTS_FILE", file.to_str().unwrap())];
+        assert!(sim.start("obey", &settings).wait().unwrap().success());
+        return;
+    }
+    sim.begin(0);
+    let mut block = null_mut();
+    ok!(sim.acl.aclrtMalloc, &raw mut block, 64, 0);
+    let part = sim.dir.join("faults.part");
+    std::fs::write(&part, "fail:aclrtMalloc:2:207001,oom:0:8192\n").unwrap();
+    std::fs::rename(part, &file).unwrap();
+    ok!(sim.acl.aclrtMalloc, &raw mut block, 64, 0);
+    assert!(!file.exists(), "taken");
+    assert_eq!(code!(sim.acl.aclrtMalloc, &raw mut block, 64, 0), 207_001);
+    assert_eq!(code!(sim.acl.aclrtMalloc, &raw mut block, 4096, 0), 207_001);
+});
+
+rule!(a_process_is_killed_on_order, [], |sim| {
+    let orders = [("call", "kill:aclrtMalloc:2"), ("task", "killtask:0:2")];
+    if !Sim::role().is_empty() {
+        sim.begin(0);
+        let (card, stream) = (sim.device_block(64), sim.stream());
+        ok!(sim.acl.aclrtMemsetAsync, card, 64, 1, 64, stream);
+        assert_eq!(sim.sync(stream), 0);
+        std::fs::write(sim.dir.join(Sim::role()), "").unwrap();
+        if Sim::role() == "call" {
+            sim.device_block(64);
+        }
+        ok!(sim.acl.aclrtMemsetAsync, card, 64, 1, 64, stream);
+        sim.sync(stream);
+        return;
+    }
+    for (role, order) in orders {
+        let mut child = sim.start(role, &[("ASCEND_SIM_FAULTS", order)]);
+        assert_eq!(
+            child.wait().unwrap().signal(),
+            Some(libc::SIGKILL),
+            "{role}"
+        );
+        assert!(sim.dir.join(role).exists(), "{role}: not before its turn");
+    }
+});
 
 rule!(a_lost_card_stays_lost, [], |sim| {
     sim.begin(0);

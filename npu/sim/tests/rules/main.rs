@@ -1,4 +1,5 @@
-//! The rules of the simulator, each by a planted bug that it has to find.
+//! The rules of the simulator, each by a planted bug that it has to find. Which tests are of which
+//! rule says `table.rs`, which is compared with what there is.
 //!
 //! A rule runs in a process of its own (the test runs itself again), with a directory of its own,
 //! since a runtime is initialised once a process. Rules that need several processes start more of
@@ -27,3 +28,4 @@ mod memory;
 mod numa;
 mod peers;
 mod streams;
+mod table;

@@ -51,6 +51,24 @@ rule!(a_copy_beyond_a_block_fails, [], |sim| {
     assert_eq!(sim.sync(stream), 0, "told once");
 });
 
+rule!(memory_of_another_card_is_told_by_its_address, [], |sim| {
+    sim.begin(1);
+    let theirs = sim.device_block(KIB);
+    ok!(sim.acl.aclrtSetDevice, 0);
+    let (host, stream) = (sim.pinned(&[1; KIB]), sim.stream());
+    // The planted bug: card 1's memory on a stream of card 0.
+    assert_eq!(sim.copy(theirs, host, KIB, stream), 107_000);
+    assert_eq!(sim.copy(host, theirs, KIB, stream), 107_000);
+    assert_eq!(
+        code!(sim.acl.aclrtMemsetAsync, theirs, KIB, 1, KIB, stream),
+        107_000
+    );
+    assert_eq!(code!(sim.acl.aclrtMemset, theirs, KIB, 1, KIB), 107_000);
+    assert_eq!(sim.count("wrong_card"), 4);
+    ok!(sim.acl.aclrtSetDevice, 1);
+    assert_eq!(sim.read(theirs, KIB), [0xA5; KIB]);
+});
+
 rule!(
     a_full_card_says_so_and_huge_pages_waste,
     [HBM_BYTES = "16777216"],
@@ -267,6 +285,53 @@ rule!(attributes_tell_what_the_runtime_knows, [], |sim| {
     assert_eq!(kind(sim.pinned(&[1])).0, 0);
     assert_eq!(kind(pages(1).0).0, 2);
 });
+
+rule!(
+    unfinished_work_and_communicators_are_reported,
+    [SCHEDULE = "late"],
+    |sim| {
+        let report = sim.dir.join("report");
+        if Sim::role() != "leak" {
+            let settings = [("ASCEND_SIM_REPORT", report.to_str().unwrap())];
+            assert!(sim.start("leak", &settings).wait().unwrap().success());
+            let told = std::fs::read_to_string(&report).unwrap();
+            let kinds = [
+                "1 allocations",
+                "1 imports",
+                "1 streams",
+                "1 streams with work that nobody waited for",
+                "1 communicators",
+                "1 contexts",
+            ];
+            assert_eq!(told.lines().collect::<Vec<_>>(), kinds);
+            return;
+        }
+        sim.begin(0);
+        let mut root = sys::HcclRootInfo {
+            internal: [0; 4108],
+        };
+        let mut comm = null_mut();
+        ok!(sim.hccl.HcclGetRootInfo, &raw mut root);
+        ok!(
+            sim.hccl.HcclCommInitRootInfo,
+            1,
+            &raw const root,
+            0,
+            &raw mut comm
+        );
+        let (card, mut key, mut import) = (sim.device_block(KIB), [0; 65], null_mut());
+        let export = sim.acl.aclrtIpcMemGetExportKey.unwrap();
+        ok!(export, card, KIB, key.as_mut_ptr(), key.len(), 1);
+        let take = sim.acl.aclrtIpcMemImportByKey.unwrap();
+        ok!(take, &raw mut import, key.as_ptr(), 1);
+        let mut context = null_mut();
+        ok!(sim.acl.aclrtCreateContext, &raw mut context, 0);
+        let stream = sim.stream();
+        sim.fault("hang:0:1");
+        ok!(sim.acl.aclrtMemsetAsync, card, KIB, 1, KIB, stream);
+        // The planted bugs: it ends like this.
+    }
+);
 
 rule!(what_is_left_over_is_reported, [], |sim| {
     let report = sim.dir.join("report");

@@ -96,6 +96,46 @@ rule!(a_key_is_for_the_named_processes, [], |sim| {
     );
 });
 
+/// Waits for a file that another process of the rule makes.
+fn wait_for(path: &std::path::Path, other: &mut std::process::Child) {
+    while !path.exists() {
+        assert!(other.try_wait().unwrap().is_none(), "the other one runs");
+        std::thread::yield_now();
+    }
+}
+
+rule!(
+    what_the_exporter_frees_is_poison_to_the_importer,
+    [],
+    |sim| {
+        sim.begin(0);
+        let [imported, freed] = ["imported", "freed"].map(|name| sim.dir.join(name));
+        if let Some(key) = Sim::role().strip_prefix("import ") {
+            let (code, theirs) = import(sim, key, 1);
+            assert_eq!(code, 0);
+            std::fs::write(imported, "").unwrap();
+            while !freed.exists() {
+                std::thread::yield_now();
+            }
+            // The planted bug: memory that its owner has freed.
+            let (own, stream) = (sim.device_block(KIB), sim.stream());
+            assert_eq!(sim.copy(own, theirs, KIB, stream), 0);
+            assert_eq!(sim.sync(stream), 0);
+            assert_eq!(sim.read(own, KIB), [0x5A; KIB]);
+            return;
+        }
+        let block = sim.device_block(KIB);
+        let key = export(sim, block, 1);
+        let mut other = sim.start(&format!("import {}", key.to_str().unwrap()), &[]);
+        wait_for(&imported, &mut other);
+        ok!(sim.acl.aclrtIpcMemClose.unwrap(), key.as_ptr());
+        assert_eq!(sim.count("closed_before_importer"), 1, "told");
+        ok!(sim.acl.aclrtFree, block);
+        std::fs::write(freed, "").unwrap();
+        assert!(other.wait().unwrap().success());
+    }
+);
+
 rule!(memory_of_a_killed_process_is_known_as_such, [], |sim| {
     sim.begin(0);
     let path = sim.dir.join("key");

@@ -28,11 +28,15 @@ macro_rules! ok {
 
 /// A test whose body runs alone in a process with these settings.
 macro_rules! rule {
-    (
-        $(#[$meta:meta])* $name:ident, [$($variable:ident = $value:expr),*],
-        |$sim:ident| $body:block
-    ) => {
-        $(#[$meta])*
+    (on $profile:ident, $name:ident, |$sim:ident| $body:block) => {
+        #[test]
+        fn $name() {
+            let test = concat!(module_path!(), "::", stringify!($name));
+            let profile = chariot_npu_sim::Profile::$profile;
+            $crate::support::alone_on(profile, test, &[], |$sim: &$crate::support::Sim| $body);
+        }
+    };
+    ($name:ident, [$($variable:ident = $value:expr),*], |$sim:ident| $body:block) => {
         #[test]
         fn $name() {
             let test = concat!(module_path!(), "::", stringify!($name));
@@ -76,12 +80,22 @@ fn again(test: &str, dir: &Path, role: &str, settings: &[(&str, &str)]) -> Comma
 
 /// Runs `body` in a fresh process: the caller's test is started again, and gets here again.
 pub(crate) fn alone(test: &str, settings: &[(&str, &str)], body: impl FnOnce(&Sim)) {
+    alone_on(Profile::Cann91, test, settings, body);
+}
+
+/// The same on another version.
+pub(crate) fn alone_on(
+    profile: Profile,
+    test: &str,
+    settings: &[(&str, &str)],
+    body: impl FnOnce(&Sim),
+) {
     if let Some(dir) = std::env::var_os(CHILD) {
         body(&Sim::load(PathBuf::from(dir), test));
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    install(dir.path(), Profile::Cann91).unwrap();
+    install(dir.path(), profile).unwrap();
     // Its words are kept back: lines about one test each would drown those of the whole run.
     let output = again(test, dir.path(), "", settings).output().unwrap();
     let words =
